@@ -1,0 +1,49 @@
+# `make quickstart` and `make test` need nothing but Python 3.10 to 3.12. PYTHON=... chooses one.
+PYTHON ?= python3
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+SUPPORTED := 3.10 3.11 3.12
+
+# An environment is stale when its dependencies or its Python changed, or when it was moved.
+STAMP := installed-$(VERSION)
+$(foreach env,.venv .venv-oldest,$(shell $(env)/bin/pip --version >/dev/null 2>&1 || rm -f $(env)/$(STAMP)))
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: quickstart test test-oldest lint python clean
+.DELETE_ON_ERROR:
+
+quickstart: .venv/$(STAMP)
+	.venv/bin/python examples/quickstart.py
+
+test: .venv/$(STAMP)
+	.venv/bin/python -m pytest
+
+test-oldest: .venv-oldest/$(STAMP)
+	.venv-oldest/bin/python -m pytest
+
+lint: .venv/$(STAMP)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+python:
+	@case " $(SUPPORTED) " in *" $(VERSION) "*) ;; *) \
+		echo "larq_filters needs Python 3.10, 3.11 or 3.12, and '$(PYTHON)' is $(or $(VERSION),not there)." \
+			"Install one of them and name it: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; \
+		exit 1;; esac
+
+.venv/$(STAMP): setup.py pyproject.toml | python
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --upgrade pip
+	.venv/bin/pip install --quiet --editable '.[dev]'
+	touch $@
+
+.venv-oldest/$(STAMP): setup.py pyproject.toml tests/oldest.txt | python
+	rm -rf .venv-oldest
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/pip install --quiet --upgrade pip
+	.venv-oldest/bin/pip install --quiet --editable '.[dev]' --constraint tests/oldest.txt
+	touch $@
+
+clean:
+	rm -rf .venv .venv-oldest build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

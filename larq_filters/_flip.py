@@ -1,0 +1,62 @@
+"""The flip rule, as pure functions of tensors."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from larq_filters._filter import Filter
+
+import tensorflow as tf
+
+
+def flip(
+    filter: Filter,
+    weight: tf.Tensor,
+    gradient: tf.Tensor,
+    state: Mapping[str, tf.Tensor],
+    coefficients: Mapping[str, tf.Tensor],
+) -> tuple[tf.Tensor, dict[str, tf.Tensor], tf.Tensor]:
+    r"""One variable, one step: θ_t = −θ_{t−1} where θ_{t−1}·F(g)_t > τ, else θ_{t−1}.
+
+    Where the gradient or the filter's next state is not finite, state and weight stay.
+
+    Args:
+        filter: F.
+        weight: θ_{t−1}; anything but ±1 counts by its sign, and 0 as +1.
+        gradient: g_t, of the shape of `weight`.
+        state: The filter's state, by slot.
+        coefficients: The filter's coefficients, and τ as `threshold`, by name.
+
+    Returns:
+        θ_t, the next state, and where the weight flipped.
+    """
+    dtype = state_dtype(weight)
+    gradient = tf.cast(gradient, dtype)
+    coefficients = {name: tf.cast(value, dtype) for name, value in coefficients.items()}
+    new_state, output = filter.step(state, gradient, coefficients)
+    finite = tf.math.is_finite(gradient)
+    for slot in filter.slots:
+        finite &= tf.math.is_finite(new_state[slot])
+    kept = {slot: tf.where(finite, new_state[slot], state[slot]) for slot in filter.slots}
+    sign = tf.where(weight < 0, tf.constant(-1, dtype), tf.constant(1, dtype))
+    flipped = finite & (sign * output > coefficients["threshold"])
+    return tf.cast(tf.where(flipped, -sign, sign), weight.dtype), {**new_state, **kept}, flipped
+
+
+def flip_all(
+    filter: Filter,
+    weights: Sequence[tf.Tensor],
+    gradients: Sequence[tf.Tensor],
+    states: Sequence[Mapping[str, tf.Tensor]],
+    coefficients: Mapping[str, tf.Tensor],
+    count_flips: bool,
+) -> tuple[list[tf.Tensor], list[dict[str, tf.Tensor]], list[tf.Tensor]]:
+    """`flip` for many variables: weights, states and, if asked for, how many weights flipped."""
+    variables = zip(weights, gradients, states, strict=True)
+    new = [flip(filter, *tensors, coefficients) for tensors in variables]
+    flips = [tf.math.count_nonzero(flipped) for *_, flipped in new] if count_flips else []
+    return [weight for weight, *_ in new], [state for _, state, _ in new], flips
+
+
+def state_dtype(weight: Any) -> tf.DType:
+    """The type of a filter's state: float32 at least, as narrower types lose small steps."""
+    return tf.float64 if weight.dtype == tf.float64 else tf.float32

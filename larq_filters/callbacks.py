@@ -1,0 +1,96 @@
+"""Keras callbacks for binary weights."""
+
+import math
+from typing import Any, NamedTuple
+
+from larq_filters.optimizers import FilteredFlip
+
+import tensorflow as tf
+from typing_extensions import override
+
+__all__ = ["FlipRatio"]
+
+
+class FlipRatio(tf.keras.callbacks.Callback):
+    r"""Share of binary weights that flip in a step, averaged over the steps of an epoch.
+
+    flip_ratio = flips / (binary weights · steps), in [0, 1] per step; a weight that flips and flips
+    back counts twice. Adds `flip_ratio`, over all layers, and `flip_ratio/<layer>` for each layer
+    with binary weights to the epoch's logs. Callbacks that read logs, such as `CSVLogger` and
+    `TensorBoard`, come after it in the list; `History` always sees it.
+
+    The optimizer counts inside its update, so every step counts, also with `steps_per_execution`.
+
+    Raises:
+        TypeError: When training starts with another optimizer than `FilteredFlip`.
+
+    Example:
+        >>> model = tf.keras.Sequential([
+        ...     lq.layers.QuantDense(2, kernel_quantizer="ste_sign", input_shape=(4,),
+        name="dense"), ... ])
+        >>> model.compile(optimizer=lqf.optimizers.FilteredFlip(), loss="mse")
+        >>> x, y = np.ones((32, 4)), np.zeros((32, 2))
+        >>> history = model.fit(x, y, verbose=0, callbacks=[lqf.callbacks.FlipRatio()])
+        >>> sorted(history.history)
+        ['flip_ratio', 'flip_ratio/dense', 'loss']
+    """
+
+    @override
+    def set_model(self, model: tf.keras.Model) -> None:
+        """Asks the optimizer to count."""
+        super().set_model(model)
+        optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+        if not isinstance(optimizer, FilteredFlip):
+            raise TypeError(
+                "FlipRatio reads the flips that FilteredFlip counts. For latent weights, make the "
+                "model within "
+                'larq.context.metrics_scope(["flip_ratio"]). '
+                f"Received: optimizer={type(optimizer).__name__}"
+            )
+        self._optimizer = optimizer
+        if not optimizer.count_flips:
+            optimizer.count_flips = True
+            model.train_function = None  # traced without counting
+
+    @override
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Notes where the counters stand."""
+        self._start = self._count()
+
+    @override
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Adds the ratios to the logs."""
+        if logs is None:
+            return
+        start, now = self._start, self._count()
+        steps = max(now.steps - start.steps, 1)
+        flips = {name: count - start.flips.get(name, 0) for name, count in now.flips.items()}
+        logs["flip_ratio"] = sum(flips.values()) / (max(sum(now.sizes.values()), 1) * steps)
+        for name, size in now.sizes.items():
+            logs[f"flip_ratio/{name}"] = flips[name] / (size * steps)
+
+    def _count(self) -> "_Count":
+        read = tf.keras.backend.get_value
+        count = _Count(int(read(self._optimizer.iterations)), {}, {})
+        for variable, name in _layer_names(self.model):
+            flips = self._optimizer.flips(variable)
+            if flips is not None:
+                count.flips[name] = count.flips.get(name, 0) + int(read(flips))
+                count.sizes[name] = count.sizes.get(name, 0) + math.prod(variable.shape)
+        return count
+
+
+class _Count(NamedTuple):
+    """Steps so far and, by layer, flips so far and binary weights."""
+
+    steps: int
+    flips: dict[str, int]
+    sizes: dict[str, int]
+
+
+def _layer_names(model: tf.keras.Model) -> list[tuple[tf.Variable, str]]:
+    """The trainable variables, each with the name of the innermost layer that has it."""
+    names = {}
+    for layer in model._flatten_layers():  # outer layers first
+        names.update({id(variable): layer.name for variable in layer.trainable_variables})
+    return [(variable, names[id(variable)]) for variable in model.trainable_variables]

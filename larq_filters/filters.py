@@ -1,0 +1,449 @@
+r"""Filters over gradient sequences.
+
+Each class is a frozen description: its difference equation, its coefficients, and, where it is
+linear, its responses in the terms of `scipy.signal`. Frequencies are in rad/sample and time
+constants in steps, where a sample is one training step. A coefficient is a number or a Keras
+`LearningRateSchedule`. State starts at zero.
+
+Source of the view of optimizers as filters: Quist, Li, van Gemert, "Understanding weight-magnitude
+hyperparameters in training binary networks", ICLR 2023 (arXiv 2303.02452).
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from larq_filters import _checks
+from larq_filters._filter import Coefficient, Filter, Schedule, Tensors
+
+import numpy as np
+import tensorflow as tf
+from scipy import signal
+from typing_extensions import override
+
+__all__ = ["EMA", "IIR", "Cascade", "CascadedEMA", "Filter", "Integrator", "NormalizedEMA", "Sign"]
+
+_register = tf.keras.utils.register_keras_serializable(package="larq_filters")
+
+
+@_register
+@dataclasses.dataclass(frozen=True, eq=False)
+class EMA(Filter):
+    r"""Exponential moving average, the first-order low-pass.
+
+    y_t = y_{t−1} + α(x_t − y_{t−1}),  H(z) = α / (1 − (1−α) z⁻¹)
+
+    Args:
+        alpha: α in (0, 1], the share of the new input per step.
+
+    Raises:
+        ValueError: `alpha` is outside (0, 1].
+
+    Example:
+        >>> lqf.filters.EMA(0.5).impulse_response(4)
+        array([0.5   , 0.25  , 0.125 , 0.0625])
+    """
+
+    alpha: Coefficient
+    slots: ClassVar[tuple[str, ...]] = ("y",)
+    _tunable: ClassVar[tuple[str, ...]] = ("alpha",)
+
+    def __post_init__(self) -> None:
+        _check(self, "alpha", _checks.share)
+
+    @override
+    def step(self, state: Tensors, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
+        y = _ema(state["y"], x, coefficients["alpha"])
+        return {"y": y}, y
+
+    @property
+    @override
+    def sos(self) -> np.ndarray:
+        alpha = _number(self.alpha)
+        return np.array([[alpha, 0.0, 0.0, 1.0, alpha - 1.0, 0.0]])
+
+    @property
+    @override
+    def time_constant(self) -> float:
+        alpha = _number(self.alpha)  # not through the pole: 1 − α loses the digits of a small α
+        return 0.0 if alpha == 1.0 else -1.0 / math.log1p(-alpha)
+
+
+@_register
+@dataclasses.dataclass(frozen=True, eq=False)
+class CascadedEMA(Filter):
+    r"""Two exponential moving averages in a row: the paper's second-order filter.
+
+    m_t = m_{t−1} + γ(x_t − m_{t−1}),  y_t = y_{t−1} + α(m_t − y_{t−1}),
+    H(z) = γα / ((1 − (1−γ) z⁻¹)(1 − (1−α) z⁻¹))
+
+    It is what SGD with momentum and decoupled weight decay does to gradients: α is learning rate
+    times weight decay, γ is 1 − momentum.
+
+    Args:
+        alpha: α in (0, 1], per step.
+        gamma: γ in (0, 1], per step.
+
+    Raises:
+        ValueError: `alpha` or `gamma` is outside (0, 1].
+
+    Example:
+        >>> round(lqf.filters.CascadedEMA(alpha=1e-3, gamma=0.1).time_constant, 1)
+        999.5
+    """
+
+    alpha: Coefficient
+    gamma: Coefficient
+    slots: ClassVar[tuple[str, ...]] = ("m", "y")
+    _tunable: ClassVar[tuple[str, ...]] = ("alpha", "gamma")
+
+    def __post_init__(self) -> None:
+        _check(self, "alpha", _checks.share)
+        _check(self, "gamma", _checks.share)
+
+    @override
+    def step(self, state: Tensors, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
+        m = _ema(state["m"], x, coefficients["gamma"])
+        y = _ema(state["y"], m, coefficients["alpha"])
+        return {"m": m, "y": y}, y
+
+    @property
+    @override
+    def sos(self) -> np.ndarray:
+        return np.concatenate([EMA(self.gamma).sos, EMA(self.alpha).sos])
+
+    @property
+    @override
+    def time_constant(self) -> float:
+        return max(EMA(self.gamma).time_constant, EMA(self.alpha).time_constant)
+
+
+@_register
+@dataclasses.dataclass(frozen=True, eq=False, init=False)
+class IIR(Filter):
+    r"""Any linear filter, by `scipy.signal`'s coefficients.
+
+    a0·y_t = b0·x_t + b1·x_{t−1} + … − a1·y_{t−1} − a2·y_{t−2} − …,  H(z) = B(z)/A(z)
+
+    Runs as second-order sections in the delta form (states q, r per section; δ = z − 1), which
+    keeps its digits in float32 when poles are near z = 1, as slow filters have them and direct
+    forms do not.
+
+    Args:
+        b: Numerator coefficients, b0 first.
+        a: Denominator coefficients, a0 first. Beyond the second order, prefer `from_sos`:
+            polynomial coefficients of high order lose precision, and only numbers are taken.
+
+    Raises:
+        ValueError: Empty or non-finite coefficients, a0 = 0, a pole outside the unit circle or
+            twice on it.
+
+    Warns:
+        UserWarning: A pole on the unit circle: the filter never forgets its start.
+
+    Example:
+        >>> lqf.filters.IIR(b=[0.5], a=[1.0, -0.5]).impulse_response(4)
+        array([0.5   , 0.25  , 0.125 , 0.0625])
+
+    Source:
+        Middleton, Goodwin, "Improved finite word length characteristics in digital control using
+        delta operators", IEEE Transactions on Automatic Control 31(11), 1986.
+    """
+
+    sections: tuple[tuple[Coefficient, ...], ...]
+    """Rows b0 b1 b2 1 a1 a2, as in `sos`."""
+
+    def __init__(self, b: Sequence[Coefficient], a: Sequence[Coefficient]) -> None:
+        b, a = (list(np.atleast_1d(np.asarray(c, dtype=object))) for c in (b, a))
+        if not b or not a:
+            raise ValueError(f"b and a need at least one coefficient each. Received: b={b}, a={a}")
+        if len(b) <= 3 and len(a) <= 3:
+            pad = (0.0, 0.0)
+            self._set_sections([[*b, *pad][:3] + [*a, *pad][:3]])
+        elif any(isinstance(c, Schedule) for c in (*b, *a)):
+            raise ValueError(
+                "a schedule among the coefficients of a filter beyond the second order: give "
+                f"second-order sections with IIR.from_sos. Received: b={b}, a={a}"
+            )
+        else:
+            self._set_sections(signal.tf2sos(b, a).tolist())
+
+    @classmethod
+    def from_sos(cls, sos: Any) -> "IIR":
+        """The filter of second-order sections, (sections, 6), as `scipy.signal` designs them.
+
+        Example:
+            >>> sos = scipy.signal.butter(2, 0.05, output="sos")
+            >>> lqf.filters.IIR.from_sos(sos).sos.shape
+            (1, 6)
+        """
+        new = object.__new__(cls)
+        new._set_sections(sos)
+        return new
+
+    def _set_sections(self, rows: Any) -> None:
+        rows = np.asarray(rows, dtype=object)
+        if rows.ndim != 2 or rows.shape[1] != 6 or not len(rows):
+            raise ValueError(
+                "sos must have the shape (sections, 6) with at least one section. Received: "
+                f"shape {rows.shape}"
+            )
+        sections = tuple(_checks.section(row) for row in rows)
+        _checks.stable(sections)
+        object.__setattr__(self, "sections", sections)
+
+    @property
+    @override
+    def slots(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(f"{slot}{i}" for i in range(len(self.sections)) for slot in "qr")
+
+    @property
+    @override
+    def coefficients(self) -> dict[str, Coefficient]:
+        return {
+            f"sos{i}_{j}": value
+            for i, row in enumerate(self.sections)
+            for j, value in enumerate(row)
+            if isinstance(value, Schedule)
+        }
+
+    @override
+    def step(self, state: Tensors, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
+        state = dict(state)
+        for i, row in enumerate(self.sections):
+            b0, b1, b2, _, a1, a2 = (
+                coefficients.get(f"sos{i}_{j}", value) for j, value in enumerate(row)
+            )
+            q, r = state[f"q{i}"], state[f"r{i}"]
+            delta_r = x - (2.0 + a1) * r - (1.0 + a1 + a2) * q
+            x = b0 * delta_r + (2.0 * b0 + b1) * r + (b0 + b1 + b2) * q
+            state |= {f"q{i}": q + r, f"r{i}": r + delta_r}
+        return state, x
+
+    @property
+    @override
+    def sos(self) -> np.ndarray:
+        return np.array([[_number(value) for value in row] for row in self.sections])
+
+    @classmethod
+    @override
+    def _from_fields(cls, **fields: Any) -> "IIR":
+        return cls.from_sos(fields["sections"])
+
+
+@_register
+@dataclasses.dataclass(frozen=True, eq=False)
+class Integrator(Filter):
+    r"""Sum of the input: a latent weight without weight decay.
+
+    y_t = y_{t−1} + ρ·x_t,  H(z) = ρ / (1 − z⁻¹); with a limit L: y_t = clip(y_{t−1} + ρ·x_t, −L, L)
+
+    Without a limit it is linear and never forgets its start. With `limit=1` it saturates as larq's
+    `weight_clip` makes a latent weight saturate, and is not linear.
+
+    Args:
+        rate: ρ > 0, per step: a latent weight's learning rate.
+        limit: L > 0, in the unit of the output, or None.
+
+    Raises:
+        ValueError: `rate` or `limit` is not positive and finite.
+
+    Example:
+        >>> lqf.filters.Integrator(rate=0.5).impulse_response(3)
+        array([0.5, 0.5, 0.5])
+    """
+
+    rate: Coefficient
+    limit: float | None = None
+    slots: ClassVar[tuple[str, ...]] = ("y",)
+    _tunable: ClassVar[tuple[str, ...]] = ("rate",)
+
+    def __post_init__(self) -> None:
+        _check(self, "rate", _checks.positive)
+        if self.limit is not None:
+            _check(self, "limit", _checks.positive)
+
+    @override
+    def step(self, state: Tensors, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
+        y = state["y"] + coefficients["rate"] * x
+        if self.limit is not None:
+            y = tf.clip_by_value(y, -self.limit, self.limit)
+        return {"y": y}, y
+
+    @property
+    @override
+    def sos(self) -> np.ndarray:
+        if self.limit is not None:
+            return super().sos
+        return np.array([[_number(self.rate), 0.0, 0.0, 1.0, -1.0, 0.0]])
+
+
+@_register
+@dataclasses.dataclass(frozen=True, eq=False)
+class NormalizedEMA(Filter):
+    r"""Moving average of the input over the root of the moving average of its square; not linear.
+
+    m_t = m_{t−1} + γ(x_t − m_{t−1}),  v_t = v_{t−1} + σ(x_t² − v_{t−1}),  y_t = m_t / (√v_t + ε)
+
+    With `bias_correction`, m and v are first divided by what the same average makes of a constant 1
+    (1 − (1−γ)^t and 1 − (1−σ)^t), as in Adam. An input beyond 1e19 overflows x² in float32: that
+    step of that weight is skipped.
+
+    Args:
+        gamma: γ in (0, 1], per step: Adam's 1 − β₁.
+        sigma: σ in (0, 1], per step: Adam's 1 − β₂.
+        epsilon: ε > 0, in the unit of the input.
+        bias_correction: Whether to divide m and v by their bias.
+
+    Raises:
+        ValueError: `gamma` or `sigma` is outside (0, 1], or `epsilon` is not positive.
+
+    Example:
+        >>> lqf.filters.NormalizedEMA(gamma=0.1, sigma=0.01).slots
+        ('m', 'v')
+
+    Source:
+        Suarez-Ramirez, Gonzalez-Mendoza, Chang, Ochoa-Ruiz, Duran-Vega, "A Bop and Beyond: A Second
+        Order Optimizer for Binarized Neural Networks", 2021 (arXiv 2104.05124); Kingma, Ba, "Adam:
+        A Method for Stochastic Optimization", 2015.
+    """
+
+    gamma: Coefficient
+    sigma: Coefficient
+    epsilon: float = 1e-10
+    bias_correction: bool = False
+    slots: ClassVar[tuple[str, ...]] = ("m", "v")
+    _tunable: ClassVar[tuple[str, ...]] = ("gamma", "sigma")
+
+    def __post_init__(self) -> None:
+        _check(self, "gamma", _checks.share)
+        _check(self, "sigma", _checks.share)
+        _check(self, "epsilon", _checks.positive)
+
+    @property
+    @override
+    def scalar_slots(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("m_bias", "v_bias") if self.bias_correction else ()
+
+    @override
+    def step(self, state: Tensors, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
+        gamma, sigma = coefficients["gamma"], coefficients["sigma"]
+        new = {"m": _ema(state["m"], x, gamma), "v": _ema(state["v"], x * x, sigma)}
+        m, v = new["m"], new["v"]
+        if self.bias_correction:
+            new["m_bias"] = _ema(state["m_bias"], 1.0, gamma)
+            new["v_bias"] = _ema(state["v_bias"], 1.0, sigma)
+            m, v = m / new["m_bias"], v / new["v_bias"]
+        return new, m / (tf.sqrt(v) + self.epsilon)
+
+
+@_register
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sign(Filter):
+    r"""The sign of the input: y_t = sign(x_t), 0 for 0; not linear and without state.
+
+    Example:
+        >>> lqf.filters.Cascade(lqf.filters.EMA(0.1), lqf.filters.Sign()).slots
+        ('0.y',)
+    """
+
+    @override
+    def step(self, state: Tensors, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
+        return {}, tf.sign(x)
+
+
+@_register
+@dataclasses.dataclass(frozen=True, eq=False, init=False)
+class Cascade(Filter):
+    r"""Filters in a row: each filters the output of the one before; H(z) = ∏ H_i(z).
+
+    Slots and coefficients are named by stage: `0.y` is the slot `y` of the first one. A cascade may
+    be a stage of another.
+
+    Args:
+        *filters: The stages, the one that sees the gradient first.
+
+    Raises:
+        ValueError: No stage.
+        TypeError: A stage is not a filter.
+
+    Example:
+        >>> lqf.filters.Cascade(lqf.filters.EMA(0.1), lqf.filters.EMA(1e-3)).sos.shape
+        (2, 6)
+    """
+
+    filters: tuple[Filter, ...]
+
+    def __init__(self, *filters: Filter) -> None:
+        if not filters:
+            raise ValueError("a Cascade needs at least one filter. Received: none")
+        for stage in filters:
+            if not isinstance(stage, Filter):
+                raise TypeError(f"the stages of a Cascade are filters. Received: {stage!r}")
+        object.__setattr__(self, "filters", filters)
+
+    def _names(self, attribute: str) -> tuple[str, ...]:
+        return tuple(f"{i}.{n}" for i, f in enumerate(self.filters) for n in getattr(f, attribute))
+
+    @property
+    @override
+    def slots(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self._names("slots")
+
+    @property
+    @override
+    def scalar_slots(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self._names("scalar_slots")
+
+    @property
+    @override
+    def coefficients(self) -> dict[str, Coefficient]:
+        stages = enumerate(self.filters)
+        return {f"{i}.{n}": value for i, f in stages for n, value in f.coefficients.items()}
+
+    @override
+    def step(self, state: Tensors, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
+        new: dict[str, Any] = {}
+        for i, stage in enumerate(self.filters):
+            part, x = stage.step(_part(state, i), x, _part(coefficients, i))
+            new |= {f"{i}.{name}": value for name, value in part.items()}
+        return new, x
+
+    @property
+    @override
+    def sos(self) -> np.ndarray:
+        return np.concatenate([stage.sos for stage in self.filters])
+
+    @property
+    @override
+    def time_constant(self) -> float:
+        return max(stage.time_constant for stage in self.filters)
+
+    @classmethod
+    @override
+    def _from_fields(cls, **fields: Any) -> "Cascade":
+        return cls(*fields["filters"])
+
+
+def _check(filter: Filter, name: str, check: Callable[[str, Any], Coefficient]) -> None:
+    object.__setattr__(filter, name, check(name, getattr(filter, name)))
+
+
+def _ema(y: Any, x: Any, share: Any) -> Any:
+    # Not (1 − share)·y + share·x: in float32, 1 − share has lost the digits of a small share.
+    return y + share * (x - y)
+
+
+def _part(tensors: Tensors, i: int) -> dict[str, Any]:
+    prefix = f"{i}."
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def _number(value: Coefficient) -> float:
+    if isinstance(value, Schedule):
+        raise ValueError(
+            "a filter with a schedule has no fixed response: take the filter at one step with "
+            f"`at(step)`. Received: {value!r}"
+        )
+    return value

@@ -1,0 +1,367 @@
+"""FilteredFlip: binary weights by filtering gradients, all others by a Keras optimizer."""
+
+import functools
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from larq_filters import _checks, _quantizers
+from larq_filters._coefficients import Coefficients
+from larq_filters._filter import Coefficient, Filter, deserialize, serialize
+from larq_filters._flip import flip_all, state_dtype
+from larq_filters.filters import EMA, CascadedEMA
+
+import tensorflow as tf
+from tf_keras.src.optimizers.utils import filter_empty_gradients
+from tf_keras.src.utils.tf_utils import can_jit_compile
+from typing_extensions import override
+
+__all__ = ["FilteredFlip"]
+
+_ALPHA, _GAMMA = 1e-3, 1e-1  # compared by identity, to tell a default from an argument
+
+
+@tf.keras.utils.register_keras_serializable(package="larq_filters")
+class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
+    r"""Flips a binary weight when its filtered gradient points against it.
+
+    y_t = F(g)_t;  θ_t = −θ_{t−1} where θ_{t−1}·y_t > τ, else θ_{t−1}
+
+    A variable is binary when its `precision` is 1, as larq marks the kernel of a layer with a 1-bit
+    kernel quantizer. Binary variables are exactly ±1 from `build` on; their constraints have no
+    further effect. All other variables get exactly what `real_optimizer` alone would give them.
+
+    A step in which the gradient of a weight, or its filter's next state, is not finite is skipped
+    for that weight: state and weight stay.
+
+    Args:
+        alpha: α in (0, 1], per step: 1/α is about the number of steps that a gradient counts for. A
+            number or a schedule. Keras knows it as `learning_rate`.
+        gamma: γ in (0, 1], per step, 1 − momentum; a number, a schedule, or None for the
+            first-order filter `EMA(alpha)`. With a number the filter is `CascadedEMA(alpha,
+            gamma)`.
+        filter: Any filter of `larq_filters.filters`, instead of `alpha` and `gamma`.
+        threshold: τ ≥ 0, in the unit of the filter's output. A number or a schedule.
+        real_optimizer: A Keras optimizer, its name or its config, for all variables that are not
+            binary.
+        name: Name of the optimizer.
+        clipnorm: Each gradient is scaled down to at most this norm, for binary and real variables.
+        clipvalue: Each element of a gradient is clipped to ± this value, for both.
+        global_clipnorm: All gradients together are scaled down to at most this norm.
+        jit_compile: Whether the binary update is one function compiled by XLA (on CPUs as well), or
+            op by op.
+        **kwargs: `weight_decay` and `use_ema` are refused: set them on `real_optimizer`.
+
+    Raises:
+        ValueError: A coefficient out of its range, `filter` together with `alpha` or `gamma`, or an
+            argument that binary weights cannot have.
+        TypeError: `real_optimizer` or `filter` is of the wrong kind.
+
+    Example:
+        >>> model = tf.keras.Sequential([
+        ...     lq.layers.QuantDense(8, kernel_quantizer="ste_sign", input_shape=(4,)),
+        ...     lq.layers.QuantDense(2),
+        ... ])
+        >>> model.compile(optimizer=lqf.optimizers.FilteredFlip(alpha=1e-2, gamma=0.1), loss="mse")
+        >>> _ = model.fit(np.ones((32, 4)), np.zeros((32, 2)), verbose=0)
+        >>> sorted(set(abs(model.layers[0].get_weights()[0].ravel())))
+        [1.0]
+
+    Source:
+        Quist, Li, van Gemert, "Understanding weight-magnitude hyperparameters in training binary
+        networks", ICLR 2023 (arXiv 2303.02452).
+    """
+
+    def __init__(
+        self,
+        alpha: Coefficient = _ALPHA,
+        gamma: Coefficient | None = _GAMMA,
+        *,
+        filter: Filter | None = None,
+        threshold: Coefficient = 0.0,
+        real_optimizer: tf.keras.optimizers.Optimizer | str | Mapping[str, Any] = "adam",
+        name: str = "FilteredFlip",
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        jit_compile: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        _checks.no_magnitude(kwargs)
+        if filter is None:
+            filter = EMA(alpha) if gamma is None else CascadedEMA(alpha, gamma)
+        elif alpha is not _ALPHA or gamma is not _GAMMA:
+            raise ValueError(
+                "`filter` replaces `alpha` and `gamma`: give either the filter or its "
+                f"coefficients. Received: filter={filter}, alpha={alpha}, gamma={gamma}"
+            )
+        elif not isinstance(filter, Filter):
+            raise TypeError(
+                f"filter must be a larq_filters.filters.Filter. Received: filter={filter!r}"
+            )
+        super().__init__(
+            name=name,
+            clipnorm=clipnorm,
+            clipvalue=clipvalue,
+            global_clipnorm=global_clipnorm,
+            jit_compile=False,  # ignored on CPUs by the base class, so decided here
+            **kwargs,
+        )
+        self.jit_compile = bool(jit_compile) and can_jit_compile()
+        self._filter = self._no_dependency(filter)
+        self._real_optimizer = _checks.real_optimizer(real_optimizer)
+        self._step = functools.partial(flip_all, filter)
+        if self.jit_compile:
+            fused = tf.function(self._step, jit_compile=True, autograph=False)
+            # SavedModel would export a tf.function among the attributes, but not one in a partial.
+            self._step = functools.partial(fused)
+        given = {"threshold": _checks.threshold(threshold), **filter.coefficients}
+        self._given = self._no_dependency(given)
+        self._create_coefficients(given)
+        self._slots = self._no_dependency({})
+        self._flips = self._no_dependency({})
+        self._lost_iterations = 0
+        self.count_flips = False
+
+    # Hyperparameters
+
+    @property
+    def filter(self) -> Filter:
+        """The filter, with the coefficients it was made with."""
+        return self._filter
+
+    @property
+    def real_optimizer(self) -> tf.keras.optimizers.Optimizer:
+        """The optimizer of all variables that are not binary."""
+        return self._real_optimizer
+
+    @override
+    def build(self, var_list: Sequence[tf.Variable]) -> None:
+        """Settles which variables are binary, makes those exactly ±1, and creates the state of all.
+
+        Raises:
+            ValueError: Variables that an earlier call did not know, a real optimizer that already
+                trains other variables, or a binary variable whose quantizer passes no gradient at
+                ±1.
+
+        Warns:
+            UserWarning: No variable is binary.
+        """
+        if getattr(self, "_built", False):
+            self._check_known(var_list)
+            return
+        binary = [variable for variable in var_list if _quantizers.is_binary(variable)]
+        real = [variable for variable in var_list if not _quantizers.is_binary(variable)]
+        for variable in binary:
+            _quantizers.check_trainable(variable)
+        if getattr(self._real_optimizer, "_built", False):
+            raise ValueError(
+                "real_optimizer already trains other variables: give each FilteredFlip one of its "
+                f"own. Received: real_optimizer={self._real_optimizer.name}"
+            )
+        if not binary:
+            warnings.warn(
+                "FilteredFlip found no binary variable, so only its real optimizer will train "
+                "this model. A variable is binary when larq gives it precision 1: set a kernel "
+                f"quantizer such as 'ste_sign'. Received: {len(real)} real variables",
+                stacklevel=2,
+            )
+        super().build(var_list)
+        for variable in binary:
+            _binarize(variable)
+            key = self._var_key(variable)
+            shapes = dict.fromkeys(self._filter.slots, variable.shape)
+            shapes |= dict.fromkeys(self._filter.scalar_slots, ())
+            self._slots[key] = {
+                slot: self._add_slot(variable, slot, shape) for slot, shape in shapes.items()
+            }
+            self._flips[key] = tf.Variable(tf.zeros((), tf.int64), name="flips", trainable=False)
+        if real:
+            self._real_optimizer.build(real)
+            # All but its step counter, which follows this optimizer's.
+            self._variables.extend(self._real_optimizer.variables[1:])
+        self._built = True
+
+    def _add_slot(self, variable: tf.Variable, slot: str, shape: Any) -> tf.Variable:
+        with tf.distribute.get_strategy().extended.colocate_vars_with(variable):
+            new = tf.Variable(
+                tf.zeros(shape, state_dtype(variable)),
+                name=f"{slot.replace('.', '_')}/{variable._shared_name}",
+                trainable=False,
+            )
+        self._variables.append(new)
+        return new
+
+    def _check_known(self, var_list: Sequence[tf.Variable]) -> None:
+        unknown = [v.name for v in var_list if self._var_key(v) not in self._index_dict]
+        if not unknown:
+            return
+        if len(unknown) == len(var_list):
+            raise ValueError(
+                "this FilteredFlip already trains another model: make a new one for each model. "
+                f"Received: variables {unknown}"
+            )
+        raise ValueError(
+            "a variable appeared after the optimizer was built: call `optimizer.build(variables)` "
+            f"with all trainable variables before the first step. Received: variables {unknown}"
+        )
+
+    def slots(self, variable: tf.Variable) -> dict[str, tf.Variable]:
+        """The filter's state for a binary variable, by slot name; empty for a real one."""
+        return dict(self._slots.get(self._var_key(variable), {}))
+
+    def flips(self, variable: tf.Variable) -> tf.Variable | None:
+        """Flips of a binary variable, counted while `count_flips` is set; None for a real one."""
+        return self._flips.get(self._var_key(variable))
+
+    # Steps
+
+    @override
+    def apply_gradients(
+        self,
+        grads_and_vars: Any,
+        name: str | None = None,
+        skip_gradients_aggregation: bool = False,
+        **kwargs: Any,
+    ) -> tf.Variable:
+        """One step: real variables by the real optimizer, binary ones by the filter.
+
+        Args:
+            grads_and_vars: Pairs of gradient and variable.
+            name: Name scope of the step.
+            skip_gradients_aggregation: Whether the gradients are already summed over all replicas.
+            **kwargs: `experimental_aggregate_gradients`, the reverse of the above, as in Keras.
+
+        Returns:
+            The number of steps done.
+        """
+        grads_and_vars = list(grads_and_vars)
+        if not skip_gradients_aggregation and kwargs.pop("experimental_aggregate_gradients", True):
+            grads_and_vars = list(self.aggregate_gradients(grads_and_vars))
+        if not grads_and_vars:
+            return self.iterations
+        with tf.name_scope(name or self.name):
+            with tf.init_scope():
+                self.build([variable for _, variable in grads_and_vars])
+                self._warn_of_lost_state()
+            self._follow_schedules()
+            gradients, variables = zip(*filter_empty_gradients(grads_and_vars), strict=True)
+            gradients = self._clip_gradients(
+                [
+                    tf.convert_to_tensor(gradient) if self._is_binary(variable) else gradient
+                    for gradient, variable in zip(gradients, variables, strict=True)
+                ]
+            )
+            pairs = list(zip(gradients, variables, strict=True))
+            real = [(g, v) for g, v in pairs if not self._is_binary(v)]
+            binary = [(g, v) for g, v in pairs if self._is_binary(v)]
+            if real:
+                # A loss scaler counts the steps that it skips here only.
+                self._real_optimizer.iterations.assign(self.iterations)
+                self._real_optimizer.apply_gradients(real, skip_gradients_aggregation=True)
+            return tf.__internal__.distribute.interim.maybe_merge_call(
+                self._flip_in_all_replicas, self._distribution_strategy, binary
+            )
+
+    @override
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
+        """One step of one binary variable; `apply_gradients` takes all of them at once."""
+        self._flip_replica([variable], [gradient])
+
+    def _flip_in_all_replicas(self, distribution: Any, binary: Sequence[tuple[Any, Any]]) -> Any:
+        if binary:
+            gradients, variables = zip(*binary, strict=True)
+            distribution.extended.update(
+                variables[0],
+                lambda _, *gradients: self._flip_replica(variables, gradients),
+                args=gradients,
+                group=False,
+            )
+        return self.iterations.assign_add(1)
+
+    def _flip_replica(self, variables: Sequence[Any], gradients: Sequence[Any]) -> None:
+        keys = [self._var_key(variable) for variable in variables]
+        weights, states, flips = self._step(
+            [tf.convert_to_tensor(variable) for variable in variables],
+            [tf.convert_to_tensor(gradient) for gradient in gradients],
+            [
+                {slot: tf.convert_to_tensor(s) for slot, s in self._slots[key].items()}
+                for key in keys
+            ],
+            {name: tf.convert_to_tensor(c) for name, c in self._coefficients.items()},
+            self.count_flips,
+        )
+        for key, variable, weight, state in zip(keys, variables, weights, states, strict=True):
+            variable.assign(weight, read_value=False)
+            for slot, value in state.items():
+                self._slots[key][slot].assign(value, read_value=False)
+        for key, count in zip(keys, flips, strict=False):
+            self._flips[key].assign_add(count, read_value=False)
+
+    def _is_binary(self, variable: tf.Variable) -> bool:
+        return self._var_key(variable) in self._slots
+
+    @override
+    def finalize_variable_values(self, var_list: Sequence[tf.Variable]) -> None:
+        """What the real optimizer does at the end of training, such as writing its averages."""
+        self._real_optimizer.finalize_variable_values(
+            [v for v in var_list if not self._is_binary(v)]
+        )
+
+    # Saving
+
+    @override
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, coefficients set since, and the number of steps done."""
+        return {
+            "name": self.name,
+            "clipnorm": self.clipnorm,
+            "clipvalue": self.clipvalue,
+            "global_clipnorm": self.global_clipnorm,
+            "jit_compile": self.jit_compile,
+            "filter": serialize(self._filter),
+            "threshold": serialize(self._given["threshold"]),
+            "real_optimizer": tf.keras.optimizers.serialize(
+                self._real_optimizer, use_legacy_format=True
+            ),
+            "iterations": int(tf.keras.backend.get_value(self.iterations)),
+            "coefficients": self._changed_coefficients(),
+        }
+
+    @classmethod
+    @override
+    def from_config(
+        cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
+    ) -> "FilteredFlip":
+        """The inverse of `get_config`, but for the filters' state, which starts at zero."""
+        config = dict(config)
+        coefficients, iterations = config.pop("coefficients", {}), config.pop("iterations", 0)
+        with tf.keras.utils.custom_object_scope(custom_objects or {}):
+            for name in ("filter", "threshold"):
+                config[name] = deserialize(config[name])
+            config["real_optimizer"] = tf.keras.optimizers.deserialize(
+                config["real_optimizer"], use_legacy_format=True
+            )
+            new = cls(**config)
+        for key, value in coefficients.items():
+            new._coefficients[key].assign(value)
+        new._lost_iterations = iterations
+        return new
+
+    def _warn_of_lost_state(self) -> None:
+        lost, self._lost_iterations = self._lost_iterations, 0
+        if lost and not tf.keras.backend.get_value(self.iterations):
+            warnings.warn(
+                "the filters start at zero: this optimizer was loaded without its state, which "
+                "the SavedModel format (and a config) cannot carry. To continue training where it "
+                "stopped, save as .keras or .h5, or with tf.train.Checkpoint. Received: an "
+                f"optimizer that had done {lost} steps",
+                stacklevel=2,
+            )
+
+
+def _binarize(variable: tf.Variable) -> None:
+    # One replica at a time: `build` runs in the context of whichever replica comes first.
+    for replica in tf.distribute.get_strategy().experimental_local_results(variable):
+        ones = tf.ones_like(replica)
+        replica.assign(tf.where(tf.convert_to_tensor(replica) < 0, -ones, ones))

@@ -1,0 +1,55 @@
+"""Package metadata and dependencies of larq-filters."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(
+    r'^__version__ = "(.+)"$', (HERE / "larq_filters/__init__.py").read_text("utf-8"), re.MULTILINE
+)[1]
+
+TUNER = ["keras-tuner>=1.4.7", "tensorboard>=2.16"]
+EXPORT = ["larq-compute-engine>=0.16"]
+PLOTS = ["matplotlib>=3.8"]
+EXAMPLES = [
+    "importlib_resources>=6",  # tensorflow-datasets needs it and does not ask for it
+    "scikit-learn>=1.3",
+    "tensorflow-datasets>=4.9.4",
+    "tqdm>=4.66",
+]
+DEV = [*EXAMPLES, "hypothesis>=6.100", "mypy>=1.11", "pytest>=8", "ruff>=0.8"]
+
+setup(
+    name="larq-filters",
+    version=VERSION,
+    description="Binary neural networks without latent weights: filter gradients, flip bits.",
+    long_description=(HERE / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["larq_filters", "larq_filters.*"]),
+    package_data={"larq_filters": ["py.typed"]},
+    python_requires=">=3.10,<3.13",
+    install_requires=[
+        "larq>=0.13.3",
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "tensorflow>=2.16.1,<2.22",
+        "tf_keras>=2.16,<2.22",  # each tf_keras asks for its own TensorFlow
+        "typing_extensions>=4.6",
+    ],
+    extras_require={
+        "tuner": TUNER,
+        "export": EXPORT,
+        "plots": PLOTS,
+        "examples": EXAMPLES,
+        "dev": DEV,
+    },
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

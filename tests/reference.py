@@ -1,0 +1,87 @@
+"""A plain NumPy twin of every filter and of the flip rule: slow, obvious, in float64 if asked.
+
+Written from the equations of the papers, with none of the package's code: the oracle of its tests.
+"""
+
+import numpy as np
+
+
+class EMA:
+    def __init__(self, alpha):
+        self.alpha, self.y = alpha, 0.0
+
+    def __call__(self, x):
+        self.y = self.y + self.alpha * (x - self.y)
+        return self.y
+
+
+class CascadedEMA:
+    def __init__(self, alpha, gamma):
+        self.first, self.second = EMA(gamma), EMA(alpha)
+
+    def __call__(self, x):
+        return self.second(self.first(x))
+
+
+class Integrator:
+    def __init__(self, rate, limit=None):
+        self.rate, self.limit, self.y = rate, limit, 0.0
+
+    def __call__(self, x):
+        self.y = self.y + self.rate * x
+        if self.limit is not None:
+            self.y = np.minimum(np.maximum(self.y, -self.limit), self.limit)
+        return self.y
+
+
+class NormalizedEMA:
+    def __init__(self, gamma, sigma, epsilon=1e-10, bias_correction=False):
+        self.gamma, self.sigma, self.epsilon = gamma, sigma, epsilon
+        self.bias_correction, self.m, self.v, self.t = bias_correction, 0.0, 0.0, 0
+
+    def __call__(self, x):
+        self.t += 1
+        self.m = (1 - self.gamma) * self.m + self.gamma * x
+        self.v = (1 - self.sigma) * self.v + self.sigma * x**2
+        m, v = self.m, self.v
+        if self.bias_correction:
+            m = m / (1 - (1 - self.gamma) ** self.t)
+            v = v / (1 - (1 - self.sigma) ** self.t)
+        return m / (np.sqrt(v) + self.epsilon)
+
+
+class Sign:
+    def __call__(self, x):
+        return np.sign(x)
+
+
+class IIR:
+    """Direct form: the difference equation as it is written."""
+
+    def __init__(self, b, a):
+        self.b, self.a = np.asarray(b) / a[0], np.asarray(a) / a[0]
+        self.x, self.y = [], []
+
+    def __call__(self, x):
+        self.x.insert(0, x)
+        y = sum(b * past for b, past in zip(self.b, self.x))
+        y = y - sum(a * past for a, past in zip(self.a[1:], self.y))
+        self.y.insert(0, y)
+        return y
+
+
+class Cascade:
+    def __init__(self, *stages):
+        self.stages = stages
+
+    def __call__(self, x):
+        for stage in self.stages:
+            x = stage(x)
+        return x
+
+
+def flip(weights, output, threshold=0.0):
+    """A weight flips where its filtered gradient points against it by more than the threshold."""
+    new = weights.copy()
+    new[weights * output > threshold] *= -1
+    return new
