@@ -14,6 +14,8 @@ import tensorflow as tf
 _NO_MAGNITUDE = {
     "learning_rate": "a binary weight has no magnitude for it to scale. Set `alpha`, which Keras' "
     "callbacks then know as `learning_rate`",
+    "lr": "a binary weight has no magnitude for it to scale. Set `alpha`, which Keras' callbacks "
+    "then know as `lr`",
     "weight_decay": "a binary weight has no magnitude to shrink. What it does to a latent weight "
     "is alpha = learning rate · weight decay",
     "use_ema": "an average of binary weights is not binary",
@@ -32,10 +34,17 @@ def share(name: str, value: Any) -> Coefficient:
     return value
 
 
-def positive(name: str, value: Any) -> Coefficient:
+def rate(name: str, value: Any) -> Coefficient:
     """A finite number above 0, or a schedule."""
+    return value if isinstance(value, Schedule) else positive(name, value)
+
+
+def positive(name: str, value: Any) -> float:
+    """A finite number above 0."""
     value = number(name, value)
-    if not isinstance(value, Schedule) and not 0.0 < value < math.inf:
+    if isinstance(value, Schedule):
+        raise TypeError(f"{name} must be a number. Received: {name}={value!r}")
+    if not 0.0 < value < math.inf:
         raise ValueError(f"{name} must be positive and finite. Received: {name}={value:g}")
     return value
 
@@ -130,7 +139,7 @@ def no_magnitude(kwargs: Mapping[str, Any]) -> None:
             )
 
 
-def real_optimizer(identifier: Any) -> tf.keras.optimizers.Optimizer:
+def real_optimizer(identifier: Any, refused: type) -> tf.keras.optimizers.Optimizer:
     """A Keras 2 optimizer, of the current class, that can train on its own."""
     way_out = "give the name, config or instance of a tf.keras optimizer, such as 'adam'"
     if isinstance(identifier, tf.keras.optimizers.legacy.Optimizer):
@@ -140,10 +149,11 @@ def real_optimizer(identifier: Any) -> tf.keras.optimizers.Optimizer:
             f"tf.keras.optimizers.{name}. "
             f"Received: real_optimizer=tf.keras.optimizers.legacy.{name}"
         )
-    if isinstance(identifier, tf.keras.mixed_precision.LossScaleOptimizer):
+    if isinstance(identifier, refused | tf.keras.mixed_precision.LossScaleOptimizer):
         raise TypeError(
-            "a LossScaleOptimizer goes around FilteredFlip, not into it. "
-            "Received: real_optimizer=LossScaleOptimizer"
+            "real_optimizer trains the real variables only, so it is neither a FilteredFlip nor a "
+            f"LossScaleOptimizer, which goes around one: {way_out}. "
+            f"Received: real_optimizer={type(identifier).__name__}"
         )
     try:
         return tf.keras.optimizers.get(identifier)

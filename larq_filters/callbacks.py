@@ -25,9 +25,8 @@ class FlipRatio(tf.keras.callbacks.Callback):
         TypeError: When training starts with another optimizer than `FilteredFlip`.
 
     Example:
-        >>> model = tf.keras.Sequential([
-        ...     lq.layers.QuantDense(2, kernel_quantizer="ste_sign", input_shape=(4,),
-        name="dense"), ... ])
+        >>> dense = lq.layers.QuantDense(2, kernel_quantizer="ste_sign", name="dense")
+        >>> model = tf.keras.Sequential([dense])
         >>> model.compile(optimizer=lqf.optimizers.FilteredFlip(), loss="mse")
         >>> x, y = np.ones((32, 4)), np.zeros((32, 2))
         >>> history = model.fit(x, y, verbose=0, callbacks=[lqf.callbacks.FlipRatio()])
@@ -90,6 +89,8 @@ class _Count(NamedTuple):
 
 def _layer_names(model: tf.keras.Model) -> list[tuple[tf.Variable, str]]:
     """The trainable variables, each with the name of the innermost layer that has it."""
+    if not model.built:
+        return []
     names = {}
     for layer in model._flatten_layers():  # outer layers first
         names.update({id(variable): layer.name for variable in layer.trainable_variables})

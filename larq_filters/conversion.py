@@ -77,7 +77,10 @@ def to_latent_free(model: tf.keras.Model) -> tf.keras.Model:
 
 def _clone(model: tf.keras.Model) -> tf.keras.Model:
     try:
-        clone = tf.keras.models.clone_model(model)
+        if isinstance(model, tf.keras.Sequential) or model._is_graph_network:
+            clone = tf.keras.models.clone_model(model, clone_function=_clone_layer)
+        else:
+            clone = _clone_layer(model)
         if model.built:
             if not clone.built:
                 clone.build(model._build_input_shape)
@@ -90,6 +93,15 @@ def _clone(model: tf.keras.Model) -> tf.keras.Model:
             f"{type(error).__name__}: {error}"
         ) from error
     return clone
+
+
+def _clone_layer(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
+    """A layer of the same config, sharing no layer with the first where its config holds some."""
+
+    def clone(value: Any) -> Any:
+        return _clone_layer(value) if isinstance(value, tf.keras.layers.Layer) else value
+
+    return type(layer).from_config(tf.nest.map_structure(clone, layer.get_config()))
 
 
 def _binary_kernels(model: tf.keras.Model) -> list[_Kernel]:

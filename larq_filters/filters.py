@@ -260,7 +260,7 @@ class Integrator(Filter):
     _tunable: ClassVar[tuple[str, ...]] = ("rate",)
 
     def __post_init__(self) -> None:
-        _check(self, "rate", _checks.positive)
+        _check(self, "rate", _checks.rate)
         if self.limit is not None:
             _check(self, "limit", _checks.positive)
 

@@ -109,7 +109,7 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
         )
         self.jit_compile = bool(jit_compile) and can_jit_compile()
         self._filter = self._no_dependency(filter)
-        self._real_optimizer = _checks.real_optimizer(real_optimizer)
+        self._real_optimizer = _checks.real_optimizer(real_optimizer, refused=FilteredFlip)
         self._step = functools.partial(flip_all, filter)
         if self.jit_compile:
             fused = tf.function(self._step, jit_compile=True, autograph=False)
@@ -337,11 +337,12 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
         config = dict(config)
         coefficients, iterations = config.pop("coefficients", {}), config.pop("iterations", 0)
         with tf.keras.utils.custom_object_scope(custom_objects or {}):
-            for name in ("filter", "threshold"):
+            for name in {"alpha", "gamma", "filter", "threshold"} & set(config):
                 config[name] = deserialize(config[name])
-            config["real_optimizer"] = tf.keras.optimizers.deserialize(
-                config["real_optimizer"], use_legacy_format=True
-            )
+            if isinstance(config.get("real_optimizer"), Mapping):
+                config["real_optimizer"] = tf.keras.optimizers.deserialize(
+                    config["real_optimizer"], use_legacy_format=True
+                )
             new = cls(**config)
         for key, value in coefficients.items():
             new._coefficients[key].assign(value)

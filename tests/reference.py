@@ -64,8 +64,8 @@ class IIR:
 
     def __call__(self, x):
         self.x.insert(0, x)
-        y = sum(b * past for b, past in zip(self.b, self.x))
-        y = y - sum(a * past for a, past in zip(self.a[1:], self.y))
+        y = sum(b * past for b, past in zip(self.b, self.x, strict=False))
+        y = y - sum(a * past for a, past in zip(self.a[1:], self.y, strict=False))
         self.y.insert(0, y)
         return y
 

@@ -1,0 +1,33 @@
+"""What several test modules share."""
+
+import larq as lq
+import numpy as np
+import tensorflow as tf
+
+
+def binary_variable(initial):
+    """A variable marked as binary, the way larq's layers make one."""
+    variable = tf.Variable(tf.cast(initial, tf.float32))
+    return lq.quantized_variable.QuantizedVariable.from_variable(
+        variable, lq.quantizers.NoOp(precision=1)
+    )
+
+
+def train(optimizer, variables, gradients):
+    """Applies gradients[t][k] to variable k; yields the variables' values after every step."""
+    step = tf.function(lambda *g: optimizer.apply_gradients(zip(g, variables, strict=True)))
+    for gradient in gradients:
+        step(*[tf.convert_to_tensor(g) for g in gradient])
+        yield [variable.numpy() for variable in variables]
+
+
+def model_state(model):
+    """All that training must carry on: weights and everything the optimizer keeps."""
+    return [w.copy() for w in model.get_weights()] + [v.numpy() for v in model.optimizer.variables]
+
+
+def assert_same(one, two):
+    """Bit for bit."""
+    assert len(one) == len(two)
+    for i, (a, b) in enumerate(zip(one, two, strict=True)):
+        np.testing.assert_array_equal(a, b, err_msg=f"array {i}")

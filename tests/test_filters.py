@@ -1,0 +1,289 @@
+import math
+
+import larq_filters as lqf
+
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import signal
+
+F = lqf.filters
+SCHEDULE = tf.keras.optimizers.schedules.PolynomialDecay(0.1, 100, 0.0)
+
+LINEAR = {  # filter, and its b and a by hand
+    "EMA": (F.EMA(0.3), [0.3], [1, -0.7]),
+    "EMA, slow": (F.EMA(1e-4), [1e-4], [1, -(1 - 1e-4)]),
+    "EMA, none": (F.EMA(1), [1], [1, 0]),
+    "CascadedEMA": (F.CascadedEMA(0.2, 0.5), [0.1], np.polymul([1, -0.8], [1, -0.5])),
+    "Integrator": (F.Integrator(0.5), [0.5], [1, -1]),
+    "IIR, first order": (F.IIR([0.2, 0.1], [2.0, -1.0]), [0.1, 0.05], [1, -0.5]),
+    "IIR, ringing": (F.IIR([1, 0.4, 0.2], [1, -1.8, 0.97]), [1, 0.4, 0.2], [1, -1.8, 0.97]),
+    "IIR, butter": (F.IIR(*signal.butter(5, 0.2)), *signal.butter(5, 0.2)),
+    "IIR, sos": (F.IIR.from_sos(signal.butter(4, 0.3, output="sos")), *signal.butter(4, 0.3)),
+    "IIR, FIR": (F.IIR([0.5, 0.3, 0.2, 0.1], [1.0]), [0.5, 0.3, 0.2, 0.1], [1]),
+    "Cascade": (
+        F.Cascade(F.EMA(0.3), F.Cascade(F.IIR([1, 0.5], [1, 0.25]), F.EMA(0.2))),
+        np.polymul([0.3], np.polymul([1, 0.5], [0.2])),
+        np.polymul([1, -0.7], np.polymul([1, 0.25], [1, -0.8])),
+    ),
+}
+STATEFUL = {
+    **{name: filter for name, (filter, _, _) in LINEAR.items()},
+    "Integrator, limited": F.Integrator(0.5, limit=1.0),
+    "NormalizedEMA": F.NormalizedEMA(0.1, 0.01),
+    "NormalizedEMA, corrected": F.NormalizedEMA(0.1, 0.01, 1e-7, bias_correction=True),
+    "Sign": F.Sign(),
+    "Diode": F.Cascade(F.EMA(0.1), F.Sign(), F.EMA(0.01)),
+}
+TWINS = {  # the plain twin of tests/reference.py for each
+    "EMA": reference.EMA(0.3),
+    "EMA, slow": reference.EMA(1e-4),
+    "EMA, none": reference.EMA(1),
+    "CascadedEMA": reference.CascadedEMA(0.2, 0.5),
+    "Integrator, limited": reference.Integrator(0.5, 1.0),
+    "NormalizedEMA": reference.NormalizedEMA(0.1, 0.01),
+    "NormalizedEMA, corrected": reference.NormalizedEMA(0.1, 0.01, 1e-7, bias_correction=True),
+    "Sign": reference.Sign(),
+    "Diode": reference.Cascade(reference.EMA(0.1), reference.Sign(), reference.EMA(0.01)),
+}
+
+
+def run(filter, inputs, state=None):
+    """The outputs for a sequence, in float64, and the last state."""
+    shape = np.shape(inputs[0])
+    state = state or {
+        **{slot: np.zeros(shape) for slot in filter.slots},
+        **{slot: np.zeros(()) for slot in filter.scalar_slots},
+    }
+    outputs = []
+    for x in inputs:
+        state, y = filter.step(state, x, filter.coefficients)
+        outputs.append(np.asarray(y))
+    return np.array(outputs), state
+
+
+@pytest.fixture
+def inputs():
+    return np.random.default_rng(0).normal(size=(300, 4))
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_step_is_the_difference_equation(name, inputs):
+    filter, b, a = LINEAR[name]
+    outputs, _ = run(filter, inputs)
+    np.testing.assert_allclose(outputs, signal.lfilter(b, a, inputs, axis=0), atol=1e-12)
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_step_is_that_of_the_twin(name, inputs):
+    outputs, _ = run(STATEFUL[name], inputs)
+    np.testing.assert_allclose(outputs, [TWINS[name](x) for x in inputs], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+def test_a_run_split_in_two_is_one_run(name, inputs):
+    filter = STATEFUL[name]
+    whole, _ = run(filter, inputs)
+    first, state = run(filter, inputs[:117])
+    second, _ = run(filter, inputs[117:], state)
+    np.testing.assert_array_equal(np.concatenate([first, second]), whole)
+    assert set(state) == {*filter.slots, *filter.scalar_slots}
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_frequency_response(name):
+    filter, b, a = LINEAR[name]
+    w = np.linspace(0.01, np.pi - 0.01, 200)
+    frequencies, h = filter.frequency_response(w)
+    np.testing.assert_allclose(frequencies, w, rtol=1e-15)
+    np.testing.assert_allclose(h, signal.freqz(b, a, w)[1], rtol=1e-12, atol=1e-12)
+    assert filter.frequency_response(64)[0].shape == (64,)
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_impulse_response(name):
+    filter, b, a = LINEAR[name]
+    padded = np.polymul(b, [1]), np.polymul(a, [1])
+    n = max(map(len, padded))  # dimpulse wants polynomials in z, these are in 1/z
+    b, a = (np.pad(p, (0, n - len(p))) for p in padded)
+    _, (expected,) = signal.dimpulse((b, a, 1), n=100)
+    np.testing.assert_allclose(filter.impulse_response(100), expected[:, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_sos(name):
+    filter, b, a = LINEAR[name]
+    w = np.linspace(0.1, 3, 50)
+    assert filter.sos.shape[1:] == (6,) and filter.sos.dtype == np.float64
+    _, h = signal.sosfreqz(filter.sos, w)
+    np.testing.assert_allclose(h, signal.freqz(b, a, w)[1], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_time_constant(name):
+    filter, _, a = LINEAR[name]
+    largest = max(abs(np.roots(a)), default=0.0)
+    expected = -1 / np.log(largest) if 0 < largest < 1 else (math.inf if largest else 0.0)
+    assert filter.time_constant == pytest.approx(expected, rel=1e-10)
+
+
+def test_time_constant_keeps_its_digits_for_slow_filters():
+    # −1/ln(1 − α) = 1/α − 1/2 − α/12 − ...
+    for filter in (F.EMA(1e-9), F.CascadedEMA(1e-9, 0.1), F.Cascade(F.EMA(0.1), F.EMA(1e-9))):
+        assert filter.time_constant == pytest.approx(1e9 - 0.5, rel=1e-14)
+
+
+def test_an_integrator_never_forgets():
+    assert F.Integrator(0.1).time_constant == math.inf
+    assert abs(F.Integrator(0.1).frequency_response([0.0])[1]) == [math.inf]
+
+
+@pytest.mark.parametrize("alpha", [1e-6, 1e-4, 1e-2])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda alpha: F.EMA(alpha),
+        lambda alpha: F.CascadedEMA(alpha, 0.1),
+        lambda alpha: F.IIR([alpha], [1, -(1 - alpha)]),
+        lambda alpha: F.IIR([alpha * 0.1], np.polymul([1, -(1 - alpha)], [1, -0.9])),
+    ],
+    ids=["EMA", "CascadedEMA", "IIR", "IIR of CascadedEMA"],
+)
+def test_state_in_float32_stays_close_to_float64(make, alpha):
+    """20,000 steps; a direct form in float32 realises a pole at 1 − 1e-6 as one at 1 − 6e-7."""
+    filter = make(alpha)
+    rng = np.random.default_rng(1)
+    inputs = (rng.normal(size=(20_000, 16)) + 0.3).astype("float32")
+
+    @tf.function(jit_compile=True)
+    def outputs(inputs):
+        zeros = {slot: tf.zeros(16) for slot in filter.slots}
+        state, y, i = zeros, tf.zeros(16), tf.constant(0)
+        while i < len(inputs):
+            state, y = filter.step(state, inputs[i], filter.coefficients)
+            i += 1
+        return y
+
+    b, a = signal.sos2tf(filter.sos)
+    exact = signal.lfilter(b, a, inputs.astype("float64"), axis=0)[-1]
+    np.testing.assert_allclose(outputs(tf.constant(inputs)), exact, rtol=1e-5)
+
+
+FILTERS = {
+    **STATEFUL,
+    "EMA, scheduled": F.EMA(SCHEDULE),
+    "CascadedEMA, scheduled": F.CascadedEMA(SCHEDULE, SCHEDULE),
+    "Integrator, scheduled": F.Integrator(SCHEDULE, 1.0),
+    "IIR, scheduled": F.IIR([SCHEDULE, 0.1], [1, -0.5]),
+    "Cascade, scheduled": F.Cascade(F.NormalizedEMA(SCHEDULE, 0.1), F.Integrator(SCHEDULE)),
+}
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_serializes_by_value(name):
+    filter = FILTERS[name]
+    again = type(filter).from_config(filter.get_config())
+    assert again == filter and hash(again) == hash(filter) and again is not filter
+    config = tf.keras.utils.serialize_keras_object(filter)
+    assert tf.keras.utils.deserialize_keras_object(config) == filter
+    assert {filter: "found"}[again] == "found"
+
+
+def test_filters_differ_by_type_and_value():
+    assert len(set(FILTERS.values())) == len(FILTERS)
+    assert F.EMA(0.1) != F.EMA(0.2) and F.EMA(0.1) != "EMA"
+    assert F.Cascade(F.EMA(0.1), F.EMA(0.2)) != F.Cascade(F.EMA(0.2), F.EMA(0.1))
+
+
+def test_filters_are_frozen():
+    with pytest.raises(AttributeError):
+        F.EMA(0.1).alpha = 0.2
+
+
+@pytest.mark.parametrize("name", [name for name in FILTERS if "scheduled" in name])
+def test_at_takes_schedules_at_a_step(name):
+    filter = FILTERS[name]
+    fixed = filter.at(50)
+    assert not any(
+        isinstance(c, tf.keras.optimizers.schedules.LearningRateSchedule)
+        for c in fixed.coefficients.values()
+    )
+    assert "0.05" in repr(fixed)
+    if "IIR" in name:
+        assert fixed.sos[0, 0] == pytest.approx(0.05)
+    if name.startswith(("EMA", "IIR")):
+        with pytest.raises(ValueError, match="at\\(step\\)"):
+            filter.frequency_response()
+        fixed.frequency_response()
+
+
+def test_scheduled_iir_follows_its_schedule():
+    scheduled, x = F.IIR([SCHEDULE], [1, -0.5]), np.ones(3)
+    zeros = {"q0": np.zeros(3), "r0": np.zeros(3)}
+    _, y = scheduled.step(zeros, x, {"sos0_0": 0.25})
+    np.testing.assert_allclose(y, 0.25)
+    assert list(scheduled.coefficients) == ["sos0_0"]
+
+
+@given(st.floats(0, 1, exclude_min=True), st.floats(0, 1, exclude_min=True))
+@settings(max_examples=50, deadline=None)
+def test_every_share_in_range_is_taken(alpha, gamma):
+    filter = F.CascadedEMA(alpha, gamma)
+    assert filter.time_constant >= 0
+    assert F.CascadedEMA.from_config(filter.get_config()) == filter
+
+
+BAD = {
+    "alpha 0": (lambda: F.EMA(0), ValueError, "alpha=0"),
+    "alpha 2": (lambda: F.EMA(2), ValueError, "alpha=2"),
+    "alpha NaN": (lambda: F.EMA(math.nan), ValueError, "alpha=nan"),
+    "alpha text": (lambda: F.EMA("0.1"), TypeError, "alpha='0.1'"),
+    "alpha None": (lambda: F.EMA(None), TypeError, "alpha=None"),
+    "alpha bool": (lambda: F.EMA(True), TypeError, "alpha=True"),
+    "gamma": (lambda: F.CascadedEMA(0.1, -0.1), ValueError, "gamma=-0.1"),
+    "sigma": (lambda: F.NormalizedEMA(0.1, 1.5), ValueError, "sigma=1.5"),
+    "epsilon": (lambda: F.NormalizedEMA(0.1, 0.1, epsilon=0), ValueError, "epsilon=0"),
+    "rate": (lambda: F.Integrator(0), ValueError, "rate=0"),
+    "limit": (lambda: F.Integrator(1, limit=-1), ValueError, "limit=-1"),
+    "limit schedule": (lambda: F.Integrator(1, limit=SCHEDULE), TypeError, "limit="),
+    "outside": (lambda: F.IIR([1], [1, -1.1]), ValueError, "|z|=1.1"),
+    "outside, ringing": (lambda: F.IIR([1], [1, -1, 1.2]), ValueError, "unstable"),
+    "twice on the circle": (lambda: F.IIR([1], [1, -2, 1]), ValueError, "two poles at z=1"),
+    "twice, two sections": (
+        lambda: F.IIR.from_sos([[1, 0, 0, 1, -1, 0]] * 2),
+        ValueError,
+        "two poles at z=1",
+    ),
+    "a0": (lambda: F.IIR([1], [0, 1]), ValueError, "a0=0"),
+    "infinite": (lambda: F.IIR([math.inf], [1]), ValueError, "inf"),
+    "no coefficients": (lambda: F.IIR([], [1]), ValueError, "b=[]"),
+    "third order schedule": (lambda: F.IIR([SCHEDULE], [1, 0, 0, 0.1]), ValueError, "from_sos"),
+    "schedule beside a0": (lambda: F.IIR([SCHEDULE], [2]), ValueError, "a0=2"),
+    "sos shape": (lambda: F.IIR.from_sos(np.ones((2, 5))), ValueError, "shape (2, 5)"),
+    "sos row": (lambda: F.IIR.from_sos([1, 0, 0, 1, 0, 0]), ValueError, "shape (6,)"),
+    "sos empty": (lambda: F.IIR.from_sos(np.ones((0, 6))), ValueError, "shape (0, 6)"),
+    "no stage": (lambda: F.Cascade(), ValueError, "at least one"),
+    "not a stage": (lambda: F.Cascade(F.EMA(0.1), 0.1), TypeError, "0.1"),
+    "not linear": (lambda: F.Sign().sos, TypeError, "not linear"),
+    "limited": (lambda: F.Integrator(1, 1).impulse_response(3), TypeError, "not linear"),
+    "cascade": (lambda: F.Cascade(F.EMA(0.1), F.Sign()).time_constant, TypeError, "Sign"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_gets_one_sentence(name):
+    make, kind, text = BAD[name]
+    with pytest.raises(kind) as error:
+        make()
+    message = str(error.value)
+    assert text in message and "\n" not in message and "Received: " in message
+
+
+@pytest.mark.parametrize("a", [[1, -1], [1, 1], [1, 0, 1], [1, 0, -1], [1, -1.5, 0.5]])
+def test_a_pole_on_the_unit_circle_is_taken_with_a_warning(a):
+    with pytest.warns(UserWarning, match="never forgets"):
+        filter = F.IIR([1], a)
+    assert filter.time_constant == math.inf
