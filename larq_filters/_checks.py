@@ -2,13 +2,11 @@
 
 import math
 import numbers
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from larq_filters._filter import Coefficient, Schedule
 
-import numpy as np
 import tensorflow as tf
 
 _NO_MAGNITUDE = {
@@ -20,7 +18,6 @@ _NO_MAGNITUDE = {
     "is alpha = learning rate · weight decay",
     "use_ema": "an average of binary weights is not binary",
 }
-_TOLERANCE = 1e-12  # distance to the unit circle below which a pole counts as on it
 
 
 def share(name: str, value: Any) -> Coefficient:
@@ -77,56 +74,6 @@ def number(name: str, value: Any) -> Coefficient:
             f"Received: {name}={value!r}"
         )
     return float(value)
-
-
-def section(row: Sequence[Any]) -> tuple[Coefficient, ...]:
-    """A second-order section b0 b1 b2 1 a1 a2, divided by its a0."""
-    b0, b1, b2, a0, a1, a2 = values = tuple(number("a coefficient", value) for value in row)
-    numeric = [value for value in values if not isinstance(value, Schedule)]
-    if not np.isfinite(numeric).all():
-        raise ValueError(f"coefficients must be finite. Received: {list(row)}")
-    if isinstance(a0, Schedule) or a0 == 0.0:
-        raise ValueError(f"a0 must be a number other than 0. Received: a0={a0}")
-    if a0 == 1.0:
-        return values
-    if len(numeric) < len(values):
-        raise ValueError(f"a0 must be 1 beside a coefficient that is a schedule. Received: a0={a0}")
-    return b0 / a0, b1 / a0, b2 / a0, 1.0, a1 / a0, a2 / a0
-
-
-def stable(sections: Sequence[Sequence[Coefficient]]) -> None:
-    """Refuses poles outside the unit circle, or twice on it; warns of poles on it.
-
-    Sections with a schedule in their denominator are not checked.
-    """
-    on_circle: list[complex] = []
-    for *_, a1, a2 in sections:
-        if isinstance(a1, Schedule) or isinstance(a2, Schedule):
-            continue
-        poles = np.roots([1.0, a1, a2])
-        # Jury's criterion, exact in the coefficients where the computed roots are not.
-        margin = min(1.0 - a2, 1.0 + a2 - abs(a1))
-        if margin < -_TOLERANCE:
-            raise ValueError(
-                "the filter is unstable: a pole lies outside the unit circle, so its output grows "
-                f"without bound. Received: a pole at |z|={np.abs(poles).max():.6g}, section a=[1, "
-                f"{a1:g}, {a2:g}]"
-            )
-        if margin <= _TOLERANCE:
-            on_circle += [pole for pole in poles if abs(abs(pole) - 1.0) < 1e-7]
-    for i, pole in enumerate(on_circle):
-        if any(abs(pole - other) < 1e-7 for other in on_circle[:i]):
-            raise ValueError(
-                "the filter is unstable: two poles at the same place on the unit circle make its "
-                f"output grow without bound. Received: two poles at z={pole:.6g}"
-            )
-    if on_circle:
-        warnings.warn(
-            "a pole on the unit circle: the filter never forgets its start, nor any gradient. "
-            f"Received: poles at z={[complex(np.round(pole, 6)) for pole in on_circle]}",
-            UserWarning,
-            stacklevel=5,
-        )
 
 
 def no_magnitude(kwargs: Mapping[str, Any]) -> None:

@@ -15,6 +15,8 @@ from tf_keras.optimizers.schedules import LearningRateSchedule as Schedule
 Coefficient: TypeAlias = float | Schedule
 Tensors = Mapping[str, Any]
 
+register = tf.keras.utils.register_keras_serializable(package="larq_filters")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Filter(abc.ABC):
@@ -150,4 +152,14 @@ def deserialize(value: Any) -> Any:
         return tuple(deserialize(item) for item in value)
     if isinstance(value, Mapping):  # finds Keras' own schedules, and whatever is registered
         return tf.keras.optimizers.schedules.deserialize(dict(value), use_legacy_format=True)
+    return value
+
+
+def number(value: Coefficient) -> float:
+    """A coefficient for a response, which a schedule does not have."""
+    if isinstance(value, Schedule):
+        raise ValueError(
+            "a filter with a schedule has no fixed response: take the filter at one step with "
+            f"`at(step)`. Received: {value!r}"
+        )
     return value

@@ -11,23 +11,21 @@ hyperparameters in training binary networks", ICLR 2023 (arXiv 2303.02452).
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from larq_filters import _checks
-from larq_filters._filter import Coefficient, Filter, Schedule, Tensors
+from larq_filters._filter import Coefficient, Filter, Tensors, number, register
+from larq_filters._iir import IIR
 
 import numpy as np
 import tensorflow as tf
-from scipy import signal
 from typing_extensions import override
 
 __all__ = ["EMA", "IIR", "Cascade", "CascadedEMA", "Filter", "Integrator", "NormalizedEMA", "Sign"]
 
-_register = tf.keras.utils.register_keras_serializable(package="larq_filters")
 
-
-@_register
+@register
 @dataclasses.dataclass(frozen=True, eq=False)
 class EMA(Filter):
     r"""Exponential moving average, the first-order low-pass.
@@ -60,17 +58,17 @@ class EMA(Filter):
     @property
     @override
     def sos(self) -> np.ndarray:
-        alpha = _number(self.alpha)
+        alpha = number(self.alpha)
         return np.array([[alpha, 0.0, 0.0, 1.0, alpha - 1.0, 0.0]])
 
     @property
     @override
     def time_constant(self) -> float:
-        alpha = _number(self.alpha)  # not through the pole: 1 − α loses the digits of a small α
+        alpha = number(self.alpha)  # not through the pole: 1 − α loses the digits of a small α
         return 0.0 if alpha == 1.0 else -1.0 / math.log1p(-alpha)
 
 
-@_register
+@register
 @dataclasses.dataclass(frozen=True, eq=False)
 class CascadedEMA(Filter):
     r"""Two exponential moving averages in a row: the paper's second-order filter.
@@ -119,120 +117,7 @@ class CascadedEMA(Filter):
         return max(EMA(self.gamma).time_constant, EMA(self.alpha).time_constant)
 
 
-@_register
-@dataclasses.dataclass(frozen=True, eq=False, init=False)
-class IIR(Filter):
-    r"""Any linear filter, by `scipy.signal`'s coefficients.
-
-    a0·y_t = b0·x_t + b1·x_{t−1} + … − a1·y_{t−1} − a2·y_{t−2} − …,  H(z) = B(z)/A(z)
-
-    Runs as second-order sections in the delta form (states q, r per section; δ = z − 1), which
-    keeps its digits in float32 when poles are near z = 1, as slow filters have them and direct
-    forms do not.
-
-    Args:
-        b: Numerator coefficients, b0 first.
-        a: Denominator coefficients, a0 first. Beyond the second order, prefer `from_sos`:
-            polynomial coefficients of high order lose precision, and only numbers are taken.
-
-    Raises:
-        ValueError: Empty or non-finite coefficients, a0 = 0, a pole outside the unit circle or
-            twice on it.
-
-    Warns:
-        UserWarning: A pole on the unit circle: the filter never forgets its start.
-
-    Example:
-        >>> lqf.filters.IIR(b=[0.5], a=[1.0, -0.5]).impulse_response(4)
-        array([0.5   , 0.25  , 0.125 , 0.0625])
-
-    Source:
-        Middleton, Goodwin, "Improved finite word length characteristics in digital control using
-        delta operators", IEEE Transactions on Automatic Control 31(11), 1986.
-    """
-
-    sections: tuple[tuple[Coefficient, ...], ...]
-    """Rows b0 b1 b2 1 a1 a2, as in `sos`."""
-
-    def __init__(self, b: Sequence[Coefficient], a: Sequence[Coefficient]) -> None:
-        b, a = (list(np.atleast_1d(np.asarray(c, dtype=object))) for c in (b, a))
-        if not b or not a:
-            raise ValueError(f"b and a need at least one coefficient each. Received: b={b}, a={a}")
-        if len(b) <= 3 and len(a) <= 3:
-            pad = (0.0, 0.0)
-            self._set_sections([[*b, *pad][:3] + [*a, *pad][:3]])
-        elif any(isinstance(c, Schedule) for c in (*b, *a)):
-            raise ValueError(
-                "a schedule among the coefficients of a filter beyond the second order: give "
-                f"second-order sections with IIR.from_sos. Received: b={b}, a={a}"
-            )
-        else:
-            self._set_sections(signal.tf2sos(b, a).tolist())
-
-    @classmethod
-    def from_sos(cls, sos: Any) -> "IIR":
-        """The filter of second-order sections, (sections, 6), as `scipy.signal` designs them.
-
-        Example:
-            >>> sos = scipy.signal.butter(2, 0.05, output="sos")
-            >>> lqf.filters.IIR.from_sos(sos).sos.shape
-            (1, 6)
-        """
-        new = object.__new__(cls)
-        new._set_sections(sos)
-        return new
-
-    def _set_sections(self, rows: Any) -> None:
-        rows = np.asarray(rows, dtype=object)
-        if rows.ndim != 2 or rows.shape[1] != 6 or not len(rows):
-            raise ValueError(
-                "sos must have the shape (sections, 6) with at least one section. Received: "
-                f"shape {rows.shape}"
-            )
-        sections = tuple(_checks.section(row) for row in rows)
-        _checks.stable(sections)
-        object.__setattr__(self, "sections", sections)
-
-    @property
-    @override
-    def slots(self) -> tuple[str, ...]:  # type: ignore[override]
-        return tuple(f"{slot}{i}" for i in range(len(self.sections)) for slot in "qr")
-
-    @property
-    @override
-    def coefficients(self) -> dict[str, Coefficient]:
-        return {
-            f"sos{i}_{j}": value
-            for i, row in enumerate(self.sections)
-            for j, value in enumerate(row)
-            if isinstance(value, Schedule)
-        }
-
-    @override
-    def step(self, state: Tensors, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
-        state = dict(state)
-        for i, row in enumerate(self.sections):
-            b0, b1, b2, _, a1, a2 = (
-                coefficients.get(f"sos{i}_{j}", value) for j, value in enumerate(row)
-            )
-            q, r = state[f"q{i}"], state[f"r{i}"]
-            delta_r = x - (2.0 + a1) * r - (1.0 + a1 + a2) * q
-            x = b0 * delta_r + (2.0 * b0 + b1) * r + (b0 + b1 + b2) * q
-            state |= {f"q{i}": q + r, f"r{i}": r + delta_r}
-        return state, x
-
-    @property
-    @override
-    def sos(self) -> np.ndarray:
-        return np.array([[_number(value) for value in row] for row in self.sections])
-
-    @classmethod
-    @override
-    def _from_fields(cls, **fields: Any) -> "IIR":
-        return cls.from_sos(fields["sections"])
-
-
-@_register
+@register
 @dataclasses.dataclass(frozen=True, eq=False)
 class Integrator(Filter):
     r"""Sum of the input: a latent weight without weight decay.
@@ -276,10 +161,10 @@ class Integrator(Filter):
     def sos(self) -> np.ndarray:
         if self.limit is not None:
             return super().sos
-        return np.array([[_number(self.rate), 0.0, 0.0, 1.0, -1.0, 0.0]])
+        return np.array([[number(self.rate), 0.0, 0.0, 1.0, -1.0, 0.0]])
 
 
-@_register
+@register
 @dataclasses.dataclass(frozen=True, eq=False)
 class NormalizedEMA(Filter):
     r"""Moving average of the input over the root of the moving average of its square; not linear.
@@ -338,7 +223,7 @@ class NormalizedEMA(Filter):
         return new, m / (tf.sqrt(v) + self.epsilon)
 
 
-@_register
+@register
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sign(Filter):
     r"""The sign of the input: y_t = sign(x_t), 0 for 0; not linear and without state.
@@ -353,7 +238,7 @@ class Sign(Filter):
         return {}, tf.sign(x)
 
 
-@_register
+@register
 @dataclasses.dataclass(frozen=True, eq=False, init=False)
 class Cascade(Filter):
     r"""Filters in a row: each filters the output of the one before; H(z) = ∏ H_i(z).
@@ -438,12 +323,3 @@ def _ema(y: Any, x: Any, share: Any) -> Any:
 def _part(tensors: Tensors, i: int) -> dict[str, Any]:
     prefix = f"{i}."
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-
-
-def _number(value: Coefficient) -> float:
-    if isinstance(value, Schedule):
-        raise ValueError(
-            "a filter with a schedule has no fixed response: take the filter at one step with "
-            f"`at(step)`. Received: {value!r}"
-        )
-    return value
