@@ -76,6 +76,7 @@ def sequential():
                 3, depthwise_quantizer="ste_sign", depthwise_constraint="weight_clip"
             ),
             lq.layers.QuantConv2DTranspose(3, 2, **LATENT),
+            lq.layers.QuantLocallyConnected2D(3, 1, **LATENT),
             keras.layers.Reshape((9, 3)),
             lq.layers.QuantConv1D(4, 2, **LATENT),
             lq.layers.QuantLocallyConnected1D(4, 2, **LATENT),

@@ -32,56 +32,75 @@ FILTERS = {  # by name: coefficients -> filter of the package, its twin
 
 @st.composite
 def gradients(draw):
-    """(steps, weights): magnitudes from 1e-30 to 1e30, and zeros, NaN and infinities."""
-    steps, size = draw(st.integers(1, 12)), draw(st.integers(1, 9))
+    """(steps, *shape): magnitudes from 1e-30 to 1e30, and zeros, NaN and infinities."""
+    steps, shape = draw(st.integers(1, 12)), draw(st.lists(st.integers(1, 3), max_size=4))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    g = rng.normal(size=(steps, size)) * 10.0 ** draw(st.integers(-30, 30))
+    g = rng.normal(size=(steps, *shape)) * 10.0 ** draw(st.integers(-30, 30))
     special = draw(st.sampled_from([0.0, np.nan, np.inf, -np.inf]))
     g[rng.random(g.shape) < draw(st.floats(0, 0.3))] = special
     return g.astype("float32")
 
 
-def twin(filter, weights, gradients, threshold):
+def twin(filter, weights, gradients, threshold, alphas=None):
     """The weights after every step, and where rounding may decide: within 1e-4 of the threshold.
 
-    A step that is not finite, or that overflows float32, is skipped for its weight.
+    A step whose gradient is not finite is skipped for its weight.
     """
     filters = [copy.deepcopy(filter) for _ in weights]
     weights, unsure = weights.astype("float64"), np.zeros(len(weights), bool)
-    for g in gradients.astype("float64"):
+    finite = np.where(np.isfinite(gradients), np.abs(gradients), 0.0)
+    scales = finite.max(axis=0).astype("float64")
+    for t, g in enumerate(gradients.astype("float64")):
         for k, x in enumerate(g):
             if not np.isfinite(x):
                 for stage in getattr(filters[k], "stages", ()):
                     if hasattr(stage, "t"):  # the bias correction counts the variable's steps
                         stage.t += 1
                 continue
+            if alphas is not None:
+                filters[k].second.alpha = alphas[t]
             y = filters[k](x)
-            scale = np.abs(gradients[:, k][np.isfinite(gradients[:, k])]).max(initial=0.0)
-            near = abs(weights[k] * y - threshold) <= 1e-4 * max(abs(y), threshold) + 1e-6 * min(
-                scale, 1e30
-            )
-            unsure[k] |= near and y != 0.0
+            margin = 1e-4 * max(abs(y), threshold) + 1e-6 * scales[k]
+            unsure[k] |= abs(weights[k] * y - threshold) <= margin and y != 0.0
             unsure[k] |= 0.0 < abs(y) < TINY * 1e3
             weights[k] = reference.flip(weights[k : k + 1], np.array([y]), threshold)[0]
         yield weights.copy(), unsure.copy()
 
 
-@pytest.mark.parametrize("name", FILTERS)
-@given(gradients(), share, share, st.sampled_from([0.0, 1e-8, 0.1]))
-@settings(max_examples=40, deadline=None)
-def test_every_flip_is_that_of_the_twin(name, gradients, a, b, threshold):
-    filter, plain = FILTERS[name](a, b)
-    squares = name in ("NormalizedEMA", "Adam")
-    if squares:
-        gradients = np.where(np.abs(gradients) > 1e15, np.float32(np.nan), gradients)
-    initial = np.where(np.arange(gradients.shape[1]) % 2, 1.0, -1.0)
-    optimizer = lqf.optimizers.FilteredFlip(filter=filter, threshold=threshold, jit_compile=False)
-    steps = train(optimizer, [binary_variable(initial)], gradients[:, None])
+def assert_every_flip(optimizer, plain, gradients, threshold, alphas=None):
+    shape = gradients.shape[1:]
+    initial = np.where(np.arange(np.prod(shape, dtype=int)) % 2, 1.0, -1.0)
+    steps = train(optimizer, [binary_variable(initial.reshape(shape))], gradients[:, None])
+    flat = gradients.reshape(len(gradients), -1)
     with np.errstate(all="ignore"):
-        expected = list(twin(plain, initial, gradients, threshold))
+        expected = list(twin(plain, initial, flat, threshold, alphas))
     for t, ((weights,), (plain_weights, unsure)) in enumerate(zip(steps, expected, strict=True)):
+        weights = weights.ravel()
         np.testing.assert_array_equal(weights[~unsure], plain_weights[~unsure], err_msg=f"step {t}")
         assert set(np.abs(weights)) <= {1.0}
+
+
+@pytest.mark.parametrize("name", FILTERS)
+@given(gradients(), share, share, st.sampled_from([0.0, 1e-8, 0.1]), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_every_flip_is_that_of_the_twin(name, gradients, a, b, threshold, jit_compile):
+    filter, plain = FILTERS[name](a, b)
+    if name in ("NormalizedEMA", "Adam"):  # whose squares overflow float32 beyond 1e19
+        gradients = np.where(np.abs(gradients) > 1e15, np.float32(np.nan), gradients)
+    optimizer = lqf.optimizers.FilteredFlip(
+        filter=filter, threshold=threshold, jit_compile=jit_compile
+    )
+    assert_every_flip(optimizer, plain, gradients, threshold)
+
+
+@given(gradients(), share, share, st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_every_flip_under_a_schedule_is_that_of_the_twin(gradients, a, b, jit_compile):
+    steps = len(gradients)
+    schedule = tf.keras.optimizers.schedules.PolynomialDecay(a, steps, 0.0)
+    optimizer = lqf.optimizers.FilteredFlip(schedule, b, jit_compile=jit_compile)
+    alphas = a * (1 - np.arange(steps) / steps)
+    assert_every_flip(optimizer, reference.CascadedEMA(a, b), gradients, 0.0, alphas)
 
 
 def test_the_comparison_with_the_twin_rarely_looks_away():
