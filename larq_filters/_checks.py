@@ -31,6 +31,32 @@ def share(name: str, value: Any) -> Coefficient:
     return value
 
 
+def leak(name: str, value: Any) -> Coefficient:
+    """A number in [0, 1], or a schedule."""
+    value = number(name, value)
+    if not isinstance(value, Schedule) and not 0.0 <= value <= 1.0:
+        raise ValueError(
+            f"{name} is a share per step and must be in [0, 1]. Received: {name}={value:g}"
+        )
+    return value
+
+
+def below_one(name: str, value: Any) -> float:
+    """A number in [0, 1)."""
+    value = number(name, value)
+    if isinstance(value, Schedule) or not 0.0 <= value < 1.0:
+        raise ValueError(f"{name} must be a number in [0, 1). Received: {name}={value}")
+    return value
+
+
+def not_negative(name: str, value: Any) -> float:
+    """A finite number from 0 on."""
+    value = number(name, value)
+    if isinstance(value, Schedule) or not 0.0 <= value < math.inf:
+        raise ValueError(f"{name} must be a finite number, 0 or more. Received: {name}={value}")
+    return value
+
+
 def rate(name: str, value: Any) -> Coefficient:
     """A finite number above 0, or a schedule."""
     return value if isinstance(value, Schedule) else positive(name, value)

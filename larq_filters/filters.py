@@ -64,8 +64,7 @@ class EMA(Filter):
     @property
     @override
     def time_constant(self) -> float:
-        alpha = number(self.alpha)  # not through the pole: 1 − α loses the digits of a small α
-        return 0.0 if alpha == 1.0 else -1.0 / math.log1p(-alpha)
+        return _time_constant(number(self.alpha))
 
 
 @register
@@ -120,19 +119,22 @@ class CascadedEMA(Filter):
 @register
 @dataclasses.dataclass(frozen=True, eq=False)
 class Integrator(Filter):
-    r"""Sum of the input: a latent weight without weight decay.
+    r"""Sum of the input, leaking if asked: a latent weight.
 
-    y_t = y_{t−1} + ρ·x_t,  H(z) = ρ / (1 − z⁻¹); with a limit L: y_t = clip(y_{t−1} + ρ·x_t, −L, L)
+    y_t = y_{t−1} + ρ·x_t − κ·y_{t−1},  H(z) = ρ / (1 − (1−κ) z⁻¹); with a limit L, y_t is then held
+    within ±L
 
-    Without a limit it is linear and never forgets its start. With `limit=1` it saturates as larq's
-    `weight_clip` makes a latent weight saturate, and is not linear.
+    Without a leak it is a latent weight without weight decay and never forgets its start; the leak
+    is learning rate times weight decay. With `limit=1` it saturates as larq's `weight_clip` makes a
+    latent weight saturate, and is not linear.
 
     Args:
         rate: ρ > 0, per step: a latent weight's learning rate.
         limit: L > 0, in the unit of the output, or None.
+        leak: κ in [0, 1], per step.
 
     Raises:
-        ValueError: `rate` or `limit` is not positive and finite.
+        ValueError: `rate` or `limit` is not positive and finite, or `leak` is outside [0, 1].
 
     Example:
         >>> lqf.filters.Integrator(rate=0.5).impulse_response(3)
@@ -141,17 +143,26 @@ class Integrator(Filter):
 
     rate: Coefficient
     limit: float | None = None
+    leak: Coefficient = 0.0
     slots: ClassVar[tuple[str, ...]] = ("y",)
-    _tunable: ClassVar[tuple[str, ...]] = ("rate",)
 
     def __post_init__(self) -> None:
         _check(self, "rate", _checks.rate)
+        _check(self, "leak", _checks.leak)
         if self.limit is not None:
             _check(self, "limit", _checks.positive)
 
+    @property
+    @override
+    def coefficients(self) -> dict[str, Coefficient]:
+        return {"rate": self.rate} | ({} if self.leak == 0.0 else {"leak": self.leak})
+
     @override
     def step(self, state: Tensors, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
-        y = state["y"] + coefficients["rate"] * x
+        change = coefficients["rate"] * x
+        if "leak" in coefficients:
+            change = change - coefficients["leak"] * state["y"]
+        y = state["y"] + change
         if self.limit is not None:
             y = tf.clip_by_value(y, -self.limit, self.limit)
         return {"y": y}, y
@@ -161,7 +172,15 @@ class Integrator(Filter):
     def sos(self) -> np.ndarray:
         if self.limit is not None:
             return super().sos
-        return np.array([[number(self.rate), 0.0, 0.0, 1.0, -1.0, 0.0]])
+        return np.array([[number(self.rate), 0.0, 0.0, 1.0, number(self.leak) - 1.0, 0.0]])
+
+    @property
+    @override
+    def time_constant(self) -> float:
+        if self.limit is not None:
+            return super().time_constant
+        leak = number(self.leak)
+        return math.inf if leak == 0.0 else _time_constant(leak)
 
 
 @register
@@ -172,14 +191,16 @@ class NormalizedEMA(Filter):
     m_t = m_{t−1} + γ(x_t − m_{t−1}),  v_t = v_{t−1} + σ(x_t² − v_{t−1}),  y_t = m_t / (√v_t + ε)
 
     With `bias_correction`, m and v are first divided by what the same average makes of a constant 1
-    (1 − (1−γ)^t and 1 − (1−σ)^t), as in Adam. An input beyond 1e19 overflows x² in float32: that
-    step of that weight is skipped.
+    (1 − (1−γ)^t and 1 − (1−σ)^t), as in Adam. With `epsilon_hat`, ε is not: it joins √v before the
+    correction, y_t = c·m_t/(√v_t + ε), as in Keras' Adam. An input beyond 1e19 overflows x² in
+    float32: that step of that weight is skipped.
 
     Args:
         gamma: γ in (0, 1], per step: Adam's 1 − β₁.
         sigma: σ in (0, 1], per step: Adam's 1 − β₂.
         epsilon: ε > 0, in the unit of the input.
         bias_correction: Whether to divide m and v by their bias.
+        epsilon_hat: Whether ε joins √v before the bias correction; of use with `bias_correction`.
 
     Raises:
         ValueError: `gamma` or `sigma` is outside (0, 1], or `epsilon` is not positive.
@@ -198,6 +219,7 @@ class NormalizedEMA(Filter):
     sigma: Coefficient
     epsilon: float = 1e-10
     bias_correction: bool = False
+    epsilon_hat: bool = False
     slots: ClassVar[tuple[str, ...]] = ("m", "v")
     _tunable: ClassVar[tuple[str, ...]] = ("gamma", "sigma")
 
@@ -215,12 +237,14 @@ class NormalizedEMA(Filter):
     def step(self, state: Tensors, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
         gamma, sigma = coefficients["gamma"], coefficients["sigma"]
         new = {"m": _ema(state["m"], x, gamma), "v": _ema(state["v"], x * x, sigma)}
-        m, v = new["m"], new["v"]
-        if self.bias_correction:
-            new["m_bias"] = _ema(state["m_bias"], 1.0, gamma)
-            new["v_bias"] = _ema(state["v_bias"], 1.0, sigma)
-            m, v = m / new["m_bias"], v / new["v_bias"]
-        return new, m / (tf.sqrt(v) + self.epsilon)
+        m, root = new["m"], tf.sqrt(new["v"])
+        if not self.bias_correction:
+            return new, m / (root + self.epsilon)
+        new["m_bias"] = _ema(state["m_bias"], 1.0, gamma)
+        new["v_bias"] = _ema(state["v_bias"], 1.0, sigma)
+        m, root_bias = m / new["m_bias"], tf.sqrt(new["v_bias"])
+        epsilon = self.epsilon / root_bias if self.epsilon_hat else self.epsilon
+        return new, m / (root / root_bias + epsilon)
 
 
 @register
@@ -313,6 +337,11 @@ class Cascade(Filter):
 
 def _check(filter: Filter, name: str, check: Callable[[str, Any], Coefficient]) -> None:
     object.__setattr__(filter, name, check(name, getattr(filter, name)))
+
+
+def _time_constant(share: float) -> float:
+    # Not through the pole: 1 − share loses the digits of a small share.
+    return 0.0 if share == 1.0 else -1.0 / math.log1p(-share)
 
 
 def _ema(y: Any, x: Any, share: Any) -> Any:

@@ -1,0 +1,64 @@
+"""What FlipRatio adds to a training step: BiRealNet-20 on CIFAR-10-sized images, with and without.
+
+    python benchmarks/flip_counting.py
+
+The two take turns (A B A B), so that a change of the machine's speed meets both.
+"""
+
+import argparse
+import time
+
+import larq_filters as lqf
+
+import machine
+import numpy as np
+import tensorflow as tf
+
+
+def make_step(count_flips: bool, images: tf.Tensor, labels: tf.Tensor):
+    model = lqf.models.BiRealNet20()
+    optimizer = lqf.optimizers.FilteredFlip()
+    optimizer.count_flips = count_flips
+    loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss)
+    train = tf.function(model.train_step)
+
+    def step() -> float:
+        start = time.perf_counter()
+        tf.nest.map_structure(lambda x: x.numpy(), train((images, labels)))
+        return time.perf_counter() - start
+
+    return step
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=100)
+    args = parser.parse_args()
+
+    rng = np.random.default_rng(0)
+    images = tf.constant(rng.normal(size=(args.batch_size, 32, 32, 3)), tf.float32)
+    labels = tf.constant(rng.integers(10, size=args.batch_size))
+    plain, counting = (make_step(count, images, labels) for count in (False, True))
+    for step in (plain, counting) * 3:
+        step()
+    seconds = [(plain(), counting()) for _ in range(args.rounds)]
+    ratios = [b / a for a, b in seconds]
+    record = {
+        "batch_size": args.batch_size,
+        "step_seconds": machine.summary([a for a, _ in seconds]),
+        "step_seconds_counting": machine.summary([b for _, b in seconds]),
+        "ratio": machine.summary(ratios),
+    }
+    path = machine.write("flip_counting", record)
+    print(
+        f"counting / plain: median {record['ratio']['median']:.4f}, "
+        f"quartiles {record['ratio']['quartiles']}; {path.name}"
+    )
+
+
+if __name__ == "__main__":
+    main()
