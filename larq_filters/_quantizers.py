@@ -1,8 +1,10 @@
 """Kernel quantizers: which variables they make binary, and whether those can be trained."""
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -25,7 +27,8 @@ def check_trainable(variable: Any) -> None:
     quantizer = getattr(variable, "quantizer", None)
     if quantizer is None:
         return
-    gradient = _pseudo_gradient(quantizer, rank=len(variable.shape))
+    _, gradients = probe(quantizer, [-1.0, 1.0], rank=len(variable.shape))
+    gradient = gradients.min()
     if gradient <= 0.0:
         effect = "never flip" if gradient == 0.0 else "flip the wrong way"
         raise ValueError(
@@ -49,16 +52,17 @@ def fresh(quantizer: Any) -> Any:
     return type(quantizer).from_config(copy.deepcopy(quantizer.get_config()))
 
 
-def _pseudo_gradient(quantizer: Any, rank: int) -> float:
-    """The smaller of the pseudo-gradients at −1 and +1."""
+def probe(quantizer: Any, weights: Sequence[float], rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """What a kernel quantizer makes of some weights, and its pseudo-gradient at each."""
     quantizer = fresh(quantizer)
 
-    @tf.function(
-        autograph=False
-    )  # not a tape: optimizers build in an init_scope, which pauses tapes
-    def gradients() -> list[tf.Tensor | None]:
-        weights = tf.reshape([-1.0, 1.0], [2] + [1] * (rank - 1))
-        return tf.gradients(quantizer(weights), weights)
+    # Not a tape: optimizers build in an init_scope, which pauses tapes.
+    @tf.function(autograph=False)
+    def run() -> tuple[tf.Tensor, tf.Tensor]:
+        x = tf.reshape(tf.constant(weights, tf.float32), [len(weights)] + [1] * (rank - 1))
+        y = quantizer(x)
+        (gradient,) = tf.gradients(y, x)
+        return y, tf.zeros_like(x) if gradient is None else gradient
 
-    (gradient,) = gradients()
-    return 0.0 if gradient is None else float(tf.reduce_min(gradient))
+    outputs, gradients = run()
+    return outputs.numpy().ravel(), gradients.numpy().ravel()

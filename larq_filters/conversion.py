@@ -3,13 +3,14 @@
 import warnings
 from typing import Any, NamedTuple
 
-from larq_filters import _quantizers
+from larq_filters import _quantizers, recipes
+from larq_filters.optimizers import FilteredFlip
 
 import larq as lq
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["to_latent_free"]
+__all__ = ["continue_from_latent", "to_latent_free"]
 
 
 class _Kernel(NamedTuple):
@@ -73,6 +74,135 @@ def to_latent_free(model: tf.keras.Model) -> tf.keras.Model:
         _drop_latent(kernel)
     _check_config(clone)
     return clone
+
+
+def continue_from_latent(model: tf.keras.Model) -> tf.keras.Model:
+    """The same network without latent weights, to train on exactly where the latent one is.
+
+    The optimizer of the binary weights becomes the filter that it is (`recipes.from_optimizer`), in
+    the state that its latent weights, momentum and step count amount to; the real weights keep
+    theirs. From here on, both models have the same binary weights after every step, up to rounding
+    where a latent weight is next to 0.
+
+    Args:
+        model: A larq model compiled with `tf.keras.optimizers.SGD`, `Adam` or `AdamW`, at any point
+            of its training, whose kernel quantizers are 'ste_sign', usually with 'weight_clip'. It
+            is left as it was.
+
+    Returns:
+        The new model, compiled with a `FilteredFlip`, and the same loss and metrics.
+
+    Raises:
+        TypeError: Another optimizer.
+        ValueError: What cannot be carried, by name: a model that is not compiled or has no binary
+            weight, loss scaling, AMSGrad, averaged weights, variables excluded from weight decay, a
+            regularizer on a binary kernel, a kernel quantizer whose gradient depends on the size of
+            the weight, or constraints that differ between layers.
+
+    Example:
+        >>> binary = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
+        >>> latent = tf.keras.Sequential([lq.layers.QuantDense(8, input_shape=(4,), **binary)])
+        >>> latent.compile(tf.keras.optimizers.Adam(1e-2), loss="mse")
+        >>> _ = latent.fit(np.eye(4), np.ones((4, 8)), epochs=3, verbose=0)
+        >>> model = lqf.conversion.continue_from_latent(latent)
+        >>> int(model.optimizer.iterations)
+        3
+    """
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None:
+        raise ValueError(
+            "continue_from_latent goes on with a model's optimizer: compile the model first, or "
+            f"use to_latent_free. Received: model '{getattr(model, 'name', model)}', not compiled"
+        )
+    if isinstance(optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
+        raise ValueError(
+            "the state of loss scaling is not carried over: use the policy float32 or "
+            "mixed_bfloat16. Received: a LossScaleOptimizer"
+        )
+    kind, arguments = recipes.arguments_of(optimizer)
+    if getattr(optimizer, "_exclude_from_weight_decay", None) or getattr(
+        optimizer, "_exclude_from_weight_decay_names", None
+    ):
+        raise ValueError(
+            "weight decay with exceptions is not carried over. "
+            "Received: an optimizer with exclude_from_weight_decay"
+        )
+    clip = _check_latent(model, _binary_kernels(model))
+
+    new_model = to_latent_free(model)
+    config = optimizer.get_config()
+    clipping = {name: config.pop(name) for name in ("clipnorm", "clipvalue", "global_clipnorm")}
+    new = FilteredFlip(
+        filter=recipes.from_optimizer(optimizer, clip=clip),
+        real_optimizer=type(optimizer).from_config(config),
+        **clipping,
+    )
+    compiled = model._get_compile_args()
+    new_model.compile(**{**compiled, "optimizer": new}, run_eagerly=model._run_eagerly)
+    optimizer.build(model.trainable_variables)  # if it has not trained yet
+    new.build(new_model.trainable_variables)
+    new.iterations.assign(optimizer.iterations)
+    names = ("momentums",) if kind == "sgd" else ("_momentums", "_velocities")
+    for latent, variable in zip(
+        model.trainable_variables, new_model.trainable_variables, strict=True
+    ):
+        moments = [_moments(optimizer, name, latent) for name in names]
+        if not _quantizers.is_binary(latent):
+            for name, moment in zip(names, moments, strict=True):
+                _moments(new.real_optimizer, name, variable).assign(moment)
+            continue
+        if kind == "sgd":
+            state = recipes.sgd_state(_latent(latent), moments[0], **arguments, clip=clip)
+        else:
+            steps = int(tf.keras.backend.get_value(optimizer.iterations))
+            state = recipes.adam_state(_latent(latent), *moments, steps=steps)
+        for slot, value in state.items():
+            new.slots(variable)[slot].assign(value)
+    return new_model
+
+
+def _moments(optimizer: Any, name: str, variable: tf.Variable) -> tf.Variable:
+    return getattr(optimizer, name)[optimizer._index_dict[optimizer._var_key(variable)]]
+
+
+def _check_latent(model: tf.keras.Model, kernels: list["_Kernel"]) -> float | None:
+    """The bound of the latent weights; refuses what a filter cannot know of them."""
+    if not kernels:
+        raise ValueError(f"there is no binary kernel to convert. Received: model '{model.name}'")
+    clips = {}
+    for layer, _, quantizer_name, constraint_name in kernels:
+        constraint = getattr(layer, constraint_name)
+        if constraint is not None and not isinstance(constraint, lq.constraints.WeightClip):
+            raise ValueError(
+                f"the {constraint_name} of layer '{layer.name}' is not carried over: only larq's "
+                f"weight_clip has a form as a filter. Received: {type(constraint).__name__}"
+            )
+        clip = None if constraint is None else float(constraint.clip_value)
+        regularizer = constraint_name.replace("constraint", "regularizer")
+        if getattr(layer, regularizer, None) is not None:
+            raise ValueError(
+                f"the {regularizer} of layer '{layer.name}' is not carried over: its gradient "
+                "depends on the latent weight. Use the optimizer's weight_decay instead. "
+                f"Received: {type(getattr(layer, regularizer)).__name__}"
+            )
+        quantizer = getattr(layer, quantizer_name)
+        bound = clip or 1e3
+        points = [sign * share * bound for share in (1e-3, 0.3, 0.7, 1.0) for sign in (-1, 1)]
+        outputs, gradients = _quantizers.probe(quantizer, points, rank=2)
+        if not ((outputs == np.sign(points)).all() and (gradients == 1.0).all()):
+            raise ValueError(
+                f"the {quantizer_name} of layer '{layer.name}' is not carried over: what it does "
+                "to gradients depends on the size of the latent weight. Use 'ste_sign' with the "
+                "constraint 'weight_clip', or larq.quantizers.SteSign(clip_value=None). "
+                f"Received: {_quantizers.name(quantizer)} with weights within ±{bound:g}"
+            )
+        clips[layer.name] = clip
+    if len(set(clips.values())) > 1:
+        raise ValueError(
+            "one filter serves all binary kernels, and their constraints differ: give all the same "
+            f"weight_clip. Received: {clips}"
+        )
+    return next(iter(clips.values()))
 
 
 def _clone(model: tf.keras.Model) -> tf.keras.Model:

@@ -190,10 +190,10 @@ class NormalizedEMA(Filter):
 
     m_t = m_{t−1} + γ(x_t − m_{t−1}),  v_t = v_{t−1} + σ(x_t² − v_{t−1}),  y_t = m_t / (√v_t + ε)
 
-    With `bias_correction`, m and v are first divided by what the same average makes of a constant 1
-    (1 − (1−γ)^t and 1 − (1−σ)^t), as in Adam. With `epsilon_hat`, ε is not: it joins √v before the
-    correction, y_t = c·m_t/(√v_t + ε), as in Keras' Adam. An input beyond 1e19 overflows x² in
-    float32: that step of that weight is skipped.
+    With `bias_correction`, m and v are first divided by what the same average makes of a constant
+    1, 1 − (1−γ)^t and 1 − (1−σ)^t at the t-th step, as in Adam. With `epsilon_hat`, ε is not: it
+    joins √v before the correction, y_t = c·m_t/(√v_t + ε), as in Keras' Adam. An input beyond 1e19
+    overflows x² in float32: that step of that weight is skipped.
 
     Args:
         gamma: γ in (0, 1], per step: Adam's 1 − β₁.
@@ -231,7 +231,7 @@ class NormalizedEMA(Filter):
     @property
     @override
     def scalar_slots(self) -> tuple[str, ...]:  # type: ignore[override]
-        return ("m_bias", "v_bias") if self.bias_correction else ()
+        return ("t",) if self.bias_correction else ()
 
     @override
     def step(self, state: Tensors, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
@@ -240,11 +240,11 @@ class NormalizedEMA(Filter):
         m, root = new["m"], tf.sqrt(new["v"])
         if not self.bias_correction:
             return new, m / (root + self.epsilon)
-        new["m_bias"] = _ema(state["m_bias"], 1.0, gamma)
-        new["v_bias"] = _ema(state["v_bias"], 1.0, sigma)
-        m, root_bias = m / new["m_bias"], tf.sqrt(new["v_bias"])
-        epsilon = self.epsilon / root_bias if self.epsilon_hat else self.epsilon
-        return new, m / (root / root_bias + epsilon)
+        t = new["t"] = state["t"] + 1.0
+        m_bias, root_bias = 1.0 - (1.0 - gamma) ** t, tf.sqrt(1.0 - (1.0 - sigma) ** t)
+        if self.epsilon_hat:
+            return new, m * (root_bias / m_bias) / (root + self.epsilon)
+        return new, m / m_bias / (root / root_bias + self.epsilon)
 
 
 @register

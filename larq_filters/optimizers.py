@@ -217,6 +217,7 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
     # Steps
 
     @override
+    @tf.autograph.experimental.do_not_convert
     def apply_gradients(
         self,
         grads_and_vars: Any,

@@ -186,8 +186,6 @@ def adam_state(
     v: np.ndarray | None = None,
     *,
     steps: int = 0,
-    beta_1: float = 0.9,
-    beta_2: float = 0.999,
 ) -> State:
     """The state in which `from_adam` goes on from latent weights.
 
@@ -196,8 +194,6 @@ def adam_state(
         m: Adam's first moment, not corrected, of the same shape; None for 0.
         v: Adam's second moment, likewise.
         steps: How many steps it has done.
-        beta_1: As for `from_adam`.
-        beta_2: As for `from_adam`.
 
     Returns:
         A value for each of the filter's slots.
@@ -211,8 +207,7 @@ def adam_state(
     return {
         "0.m": zeros if m is None else np.asarray(m, "float64"),
         "0.v": zeros if v is None else np.asarray(v, "float64"),
-        "0.m_bias": np.asarray(-np.expm1(steps * np.log(beta_1)) if beta_1 else min(steps, 1.0)),
-        "0.v_bias": np.asarray(-np.expm1(steps * np.log(beta_2)) if beta_2 else min(steps, 1.0)),
+        "0.t": np.asarray(float(steps)),
         "1.y": -latent,
     }
 

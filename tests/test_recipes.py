@@ -213,7 +213,7 @@ def test_from_adam_is_adam_of_the_paper():
     filter = recipes.from_adam(0.01, 0.9, 0.99, 1e-3, clip=None, weight_decay=0.5)
     rng = np.random.default_rng(0)
     gradients, w, m, v = rng.normal(size=(50, 8)), rng.normal(size=8), 0.0, 0.0
-    state = recipes.adam_state(w, beta_1=0.9, beta_2=0.99)
+    state = recipes.adam_state(w)
     outputs = run(filter, state, gradients)
     for t, g in enumerate(gradients, 1):
         m, v = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g**2
