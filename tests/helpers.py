@@ -2,6 +2,7 @@
 
 import larq as lq
 import numpy as np
+import pytest
 import tensorflow as tf
 
 
@@ -31,3 +32,12 @@ def assert_same(one, two):
     assert len(one) == len(two)
     for i, (a, b) in enumerate(zip(one, two, strict=True)):
         np.testing.assert_array_equal(a, b, err_msg=f"array {i}")
+
+
+def assert_one_sentence(call, kind, text):
+    """The call is refused with an error of a kind: one line, then what was received."""
+    with pytest.raises(kind) as error:
+        call()
+    message = str(error.value)
+    assert text in message and "Received: " in message
+    assert "\n" not in message.split("Received: ")[0]
