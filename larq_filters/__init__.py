@@ -1,12 +1,12 @@
 """Binary neural networks without latent weights: filter the gradients, flip the bits.
 
-import larq_filters as lqf
-
-model.compile(optimizer=lqf.optimizers.FilteredFlip(alpha=1e-3, gamma=0.1), loss=...)
+>>> import larq_filters as lqf
+>>> optimizer = lqf.optimizers.FilteredFlip(alpha=1e-3, gamma=0.1)
 """
 
-from larq_filters import _keras, callbacks, conversion, filters, models, optimizers, recipes
+from larq_filters import _keras as _keras  # first: selects Keras 2
+from larq_filters import callbacks, conversion, filters, models, optimizers, recipes
 
 __version__ = "0.1.0"
 
-__all__ = ["_keras", "callbacks", "conversion", "filters", "models", "optimizers", "recipes"]
+__all__ = ["callbacks", "conversion", "filters", "models", "optimizers", "recipes"]
