@@ -1,6 +1,8 @@
 """Keras callbacks for binary weights."""
 
+import itertools
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from larq_filters.optimizers import FilteredFlip
@@ -8,7 +10,7 @@ from larq_filters.optimizers import FilteredFlip
 import tensorflow as tf
 from typing_extensions import override
 
-__all__ = ["FlipRatio"]
+__all__ = ["FlipRatio", "RecalibrateBatchNorm"]
 
 
 class FlipRatio(tf.keras.callbacks.Callback):
@@ -77,6 +79,72 @@ class FlipRatio(tf.keras.callbacks.Callback):
                 count.flips[name] = count.flips.get(name, 0) + int(read(flips))
                 count.sizes[name] = count.sizes.get(name, 0) + math.prod(variable.shape)
         return count
+
+
+class RecalibrateBatchNorm(tf.keras.callbacks.Callback):
+    r"""Re-estimates the averages of batch norm from some batches, before every validation.
+
+    While weights still flip, the moving averages of batch norm lag behind the network that they
+    belong to, and validation in the middle of training looks worse than the network is. This
+    replaces them by the plain average, over `batches` batches, of each batch's mean and variance.
+    Nothing else changes: training goes on as it would have, but for the averages themselves.
+
+    Args:
+        data: A `tf.data.Dataset` or another iterable of batches: inputs, or tuples that begin with
+            inputs, as for `fit`. Training data without augmentation does as well as with.
+        batches: How many batches to take, from 1 on.
+
+    Raises:
+        ValueError: `batches` is below 1, or `data` has none.
+
+    Example:
+        >>> model = tf.keras.Sequential([tf.keras.layers.BatchNormalization(input_shape=(1,))])
+        >>> recalibrate = lqf.callbacks.RecalibrateBatchNorm([np.array([[1.0], [3.0]])], batches=1)
+        >>> recalibrate(model)  # without training, for instance before export
+        >>> model.layers[0].moving_mean.numpy().tolist()
+        [2.0]
+    """
+
+    def __init__(self, data: Iterable[Any], batches: int = 20) -> None:
+        super().__init__()
+        if batches < 1:
+            raise ValueError(f"batches must be 1 or more. Received: batches={batches}")
+        self.data, self.batches = data, batches
+
+    @override
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Re-estimates before `fit` or `evaluate` validates."""
+        self(self.model)
+
+    def __call__(self, model: tf.keras.Model) -> None:
+        """Re-estimates now; frozen batch norm layers are left alone."""
+        layers = [
+            layer
+            for layer in model._flatten_layers()
+            if isinstance(layer, tf.keras.layers.BatchNormalization) and layer.trainable
+        ]
+        momenta = [layer.momentum for layer in layers]
+        count = 0
+        try:
+            for layer in layers:
+                layer.call = _in_training(layer.call)
+            for batch in itertools.islice(self.data, self.batches):
+                for layer in layers:
+                    layer.momentum = count / (count + 1)  # a plain average of all so far
+                x, *_ = tf.keras.utils.unpack_x_y_sample_weight(batch)
+                model.distribute_strategy.run(model, args=(x,), kwargs={"training": False})
+                count += 1
+        finally:
+            for layer, momentum in zip(layers, momenta, strict=True):
+                layer.momentum = momentum
+                del layer.call
+        if not count:
+            raise ValueError("data has no batch to estimate from. Received: an empty iterable")
+
+
+def _in_training(call: Any) -> Any:
+    # Batch norm alone: dropout would draw random numbers, which training would then miss.
+    return lambda inputs, *args, **kwargs: call(inputs, training=True)
 
 
 class _Count(NamedTuple):
