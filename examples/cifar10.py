@@ -33,6 +33,13 @@ def parse_arguments() -> argparse.Namespace:
     add("--gamma", type=float, default=0.1, help="of the filter")
     add("--optimizer", choices=["filtered", "adam", "sgd", "bop"], default="filtered")
     add("--learning-rate", type=float, help="of Adam (default 1e-2) or of sgd (default 0.1)")
+    add(
+        "--recalibrate",
+        type=int,
+        default=0,
+        metavar="BATCHES",
+        help="re-estimate batch norm from so many batches before every validation",
+    )
     add("--seed", type=int, default=1)
     add(
         "--data-dir",
@@ -154,6 +161,8 @@ def main() -> None:
     train, test = datasets(args)
     model = build_model(args, steps=args.epochs * int(train.cardinality()))
     callbacks = [lqf.callbacks.FlipRatio()] if args.optimizer == "filtered" else []
+    if args.recalibrate:
+        callbacks.append(lqf.callbacks.RecalibrateBatchNorm(train, args.recalibrate))
     callbacks.append(WriteHistory(args))
     history = model.fit(train, epochs=args.epochs, validation_data=test, callbacks=callbacks)
     print(f"test accuracy {history.history['val_accuracy'][-1]:.2%}; history in {args.output}")

@@ -61,7 +61,7 @@ def test_cifar10(optimizer, small_cifar10, tmp_path):
     result = run(
         "cifar10.py",
         *("--epochs", 1, "--batch-size", 64, "--optimizer", optimizer),
-        *("--data-dir", small_cifar10, "--output", output),
+        *("--recalibrate", 2, "--data-dir", small_cifar10, "--output", output),
     )
     assert result.returncode == 0, result.stderr
     assert re.search(r"test accuracy \d+\.\d+%", result.stdout)
