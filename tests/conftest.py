@@ -22,6 +22,12 @@ def _fresh_keras():
 
 
 @pytest.fixture(scope="session")
+def mirrored():
+    """A strategy of two replicas: one for all, as those of a process share TensorFlow's keys."""
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+@pytest.fixture(scope="session")
 def digits():
     """scikit-learn's real handwritten digits: images (1797, 8, 8, 1) in [−1, 1], and labels."""
     data = load_digits()

@@ -75,9 +75,9 @@ def test_in_the_middle_of_training(by_hand, digits, make_model):
     np.testing.assert_allclose(logged(history), by_hand[1:], rtol=1e-12)
 
 
-def test_under_loss_scaling_and_a_strategy(digits, make_model):
+def test_under_loss_scaling_and_a_strategy(digits, make_model, mirrored):
     keras.mixed_precision.set_global_policy("mixed_float16")
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    with mirrored.scope():
         model = make_model(FilteredFlip(alpha=0.5))
     history = model.fit(*digits, batch_size=128, verbose=0, callbacks=[lqf.callbacks.FlipRatio()])
     assert 0 < history.history["flip_ratio"][0] < 1
@@ -183,8 +183,8 @@ def test_recalibration_closes_the_gap_to_training(digits, make_model):
     assert gap() < 0.2 * before
 
 
-def test_recalibration_under_a_strategy_and_of_frozen_layers():
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+def test_recalibration_under_a_strategy_and_of_frozen_layers(mirrored):
+    with mirrored.scope():
         frozen = keras.layers.BatchNormalization(input_shape=(1,), trainable=False)
         model = keras.Sequential([frozen, keras.layers.BatchNormalization()])
     lqf.callbacks.RecalibrateBatchNorm([np.array([[1.0], [3.0]], "float32")])(model)

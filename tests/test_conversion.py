@@ -226,16 +226,15 @@ def test_a_model_that_is_not_built_converts():
     assert set(np.unique(np.abs(converted.get_weights()[0]))) == {1.0}
 
 
-def test_under_a_strategy():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    with strategy.scope():
+def test_under_a_strategy(mirrored):
+    with mirrored.scope():
         latent = sequential()
         model = to_latent_free(latent)
     for old, new in zip(kernels(latent), kernels(model), strict=True):
         assert new.constraint is None
         for a, b in zip(
-            strategy.experimental_local_results(old.latent_variable),
-            strategy.experimental_local_results(new.latent_variable),
+            mirrored.experimental_local_results(old.latent_variable),
+            mirrored.experimental_local_results(new.latent_variable),
             strict=True,
         ):
             np.testing.assert_array_equal(b.numpy(), np.where(a.numpy() < 0, -1, 1))

@@ -446,7 +446,7 @@ def test_latent_weights_loaded_after_build_become_binary(digits, make_model):
 # Strategies
 
 
-def test_replicas_stay_equal_and_follow_one_device(digits):
+def test_replicas_stay_equal_and_follow_one_device(digits, mirrored):
     """Without batch norm, so that one device and two differ by the order of a sum only."""
     images, labels = digits
     binary = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
@@ -466,7 +466,6 @@ def test_replicas_stay_equal_and_follow_one_device(digits):
         model.fit(images[:640], labels[:640], batch_size=64, epochs=2, shuffle=False, verbose=0)
         return model
 
-    mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     one, two = run(tf.distribute.get_strategy()), run(mirrored)
     kernel = two.get_layer("conv").kernel
     replicas = [v.numpy() for v in mirrored.experimental_local_results(kernel.latent_variable)]
