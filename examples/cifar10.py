@@ -162,7 +162,8 @@ def main() -> None:
     model = build_model(args, steps=args.epochs * int(train.cardinality()))
     callbacks = [lqf.callbacks.FlipRatio()] if args.optimizer == "filtered" else []
     if args.recalibrate:
-        callbacks.append(lqf.callbacks.RecalibrateBatchNorm(train, args.recalibrate))
+        plain = load("train", args.data_dir).map(normalize).batch(args.batch_size)
+        callbacks.append(lqf.callbacks.RecalibrateBatchNorm(plain, args.recalibrate))
     callbacks.append(WriteHistory(args))
     history = model.fit(train, epochs=args.epochs, validation_data=test, callbacks=callbacks)
     print(f"test accuracy {history.history['val_accuracy'][-1]:.2%}; history in {args.output}")

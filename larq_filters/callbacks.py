@@ -91,7 +91,8 @@ class RecalibrateBatchNorm(tf.keras.callbacks.Callback):
 
     Args:
         data: A `tf.data.Dataset` or another iterable of batches: inputs, or tuples that begin with
-            inputs, as for `fit`. Training data without augmentation does as well as with.
+            inputs, as for `fit`. Of its own: going through the dataset that `fit` trains on would
+            move its shuffling along, and so change the order of what training sees.
         batches: How many batches to take, from 1 on.
 
     Raises:
