@@ -145,7 +145,7 @@ ADAMS = {
 }
 
 
-def differing(latent_optimizer, optimizer, clip, state, warm_up=0, jit_compile=True):
+def differing(latent_optimizer, optimizer, clip, state, warm_up=0):
     """How many binary weights differ from sign(latent), where it is next to 0 and elsewhere."""
     rng = np.random.default_rng(3)
     gradients = rng.normal(size=(100 + warm_up, 1, 500)).astype("float32")
