@@ -12,7 +12,7 @@ VERSION = re.search(
 
 TENSORBOARD = "tensorboard>=2.16"  # TensorFlow no longer brings it
 TUNER = ["keras-tuner>=1.4.7", TENSORBOARD]
-EXPORT = ["larq-compute-engine>=0.16"]
+EXPORT = ["ai-edge-litert>=1.2", "larq-compute-engine>=0.16"]
 PLOTS = ["matplotlib>=3.8"]
 EXAMPLES = [
     "importlib_resources>=6",  # tensorflow-datasets needs it and does not ask for it
@@ -21,7 +21,7 @@ EXAMPLES = [
     "tensorflow-datasets>=4.9.4",
     "tqdm>=4.66",
 ]
-DEV = [*EXAMPLES, "hypothesis>=6.100", "mypy>=1.11", "pytest>=8", "ruff>=0.8"]
+DEV = [*EXAMPLES, *EXPORT, *PLOTS, "hypothesis>=6.100", "mypy>=1.11", "pytest>=8", "ruff>=0.8"]
 
 setup(
     name="larq-filters",

@@ -64,5 +64,6 @@ def probe(quantizer: Any, weights: Sequence[float], rank: int) -> tuple[np.ndarr
         (gradient,) = tf.gradients(y, x)
         return y, tf.zeros_like(x) if gradient is None else gradient
 
-    outputs, gradients = run()
+    # Called itself, it would be counted as another retracing, of which TensorFlow warns.
+    outputs, gradients = run.get_concrete_function()()
     return outputs.numpy().ravel(), gradients.numpy().ravel()
