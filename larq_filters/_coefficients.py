@@ -26,7 +26,12 @@ class Coefficients:
         }
         with tf.init_scope():
             self._coefficients = {
-                key: tf.Variable(tf.cast(value, dtype), name=key.replace(".", "_"), trainable=False)
+                key: tf.Variable(
+                    # tf.cast alone would take a Python float through float32.
+                    tf.cast(value, dtype) if tf.is_tensor(value) else tf.constant(value, dtype),
+                    name=key.replace(".", "_"),
+                    trainable=False,
+                )
                 for key, value in values.items()
             }
 

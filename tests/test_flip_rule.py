@@ -211,3 +211,13 @@ def test_float64_weights_have_float64_filters():
     optimizer.apply_gradients([(tf.constant([1.0, -1.0, 0.0], tf.float64), weights)])
     assert optimizer.slots(weights)["y"].dtype == tf.float64
     np.testing.assert_array_equal(weights.numpy(), [-1, 1, 1])
+
+
+def test_float64_coefficients_are_not_rounded():
+    tf.keras.backend.set_floatx("float64")
+    try:
+        optimizer = lqf.optimizers.FilteredFlip(alpha=3e-3, gamma=0.1, threshold=1e-9)
+        values = {name: float(value) for name, value in optimizer.coefficients.items()}
+    finally:
+        tf.keras.backend.set_floatx("float32")
+    assert values == {"alpha": 3e-3, "gamma": 0.1, "threshold": 1e-9}
