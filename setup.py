@@ -15,13 +15,14 @@ TUNER = ["keras-tuner>=1.4.7", TENSORBOARD]
 EXPORT = ["ai-edge-litert>=1.2", "larq-compute-engine>=0.16"]
 PLOTS = ["matplotlib>=3.8"]
 EXAMPLES = [
+    *PLOTS,
     "importlib_resources>=6",  # tensorflow-datasets needs it and does not ask for it
     "scikit-learn>=1.3",
     TENSORBOARD,
     "tensorflow-datasets>=4.9.4",
     "tqdm>=4.66",
 ]
-DEV = [*EXAMPLES, *EXPORT, *PLOTS, "hypothesis>=6.100", "mypy>=1.11", "pytest>=8", "ruff>=0.8"]
+DEV = [*EXAMPLES, *EXPORT, "hypothesis>=6.100", "mypy>=1.11", "pytest>=8", "ruff>=0.8"]
 
 setup(
     name="larq-filters",

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import matplotlib.image
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -78,3 +79,60 @@ def test_cifar10_says_how_to_get_the_data(tmp_path):
     assert "CIFAR-10 is not prepared in" in result.stderr
     assert f"tfds build cifar10 --data_dir {tmp_path}" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def check_picture(path):
+    picture = matplotlib.image.imread(path)
+    assert 400 <= picture.shape[0] <= 700 and picture.shape[1] == 800
+    assert len(np.unique(picture[..., :3].reshape(-1, 3), axis=0)) > 20
+    assert path.stat().st_size < 200_000
+
+
+@pytest.fixture(scope="module")
+def invariance(tmp_path_factory):
+    """The lines that magnitude_invariance.py prints, and its picture."""
+    picture = tmp_path_factory.mktemp("plots") / "invariance.png"
+    result = run("magnitude_invariance.py", "--steps", 60, "--plot", picture, timeout=120)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines(), picture
+
+
+NEVER = ("never", "0.00%")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "same"),
+    [
+        ("2ε, λ/2, 2w₀", True),
+        ("ε/4, 4λ, w₀/4", True),
+        ("16ε, λ/16, 16w₀", False),
+        ("16ε, λ/16, 16w₀ without clip", True),
+        ("0.3ε, λ/0.3, 0.3w₀ in float64", True),
+        ("FilteredFlip in float64", True),
+        ("ε, λ, one of w₀ negated", False),
+        ("ε, λ, 4w₀", False),
+        ("ε, λ/4, w₀", False),
+        ("ε/4, λ, w₀", False),
+        ("ε, λ/4, 4w₀", True),
+    ],
+)
+def test_magnitude_invariance(recipe, same, invariance):
+    row = next(line for line in invariance[0] if line.startswith(recipe + "   "))
+    size, step, share, accuracy = row.removeprefix(recipe).split()
+    assert (step, share) == NEVER if same else int(step) < 30 and float(share[:-1]) > 1.0
+    assert (size == "±1") == ("FilteredFlip" in recipe)
+    assert float(accuracy[:-1]) > 85.0
+
+
+def test_magnitude_invariance_forgets_the_initialization(invariance):
+    lines, picture = invariance
+    rows = [re.split(" +", line.strip()) for line in lines]
+    rows = {float(row[0]): row for row in rows if re.fullmatch(r"0(\.\d+)?", row[0])}
+    assert list(rows) == [0.0, 0.003, 0.01, 0.03]
+    for alpha, (_, steps, _, left, *shares) in rows.items():
+        assert float(steps) == pytest.approx(1 / alpha if alpha else np.inf, abs=0.5)
+        assert float(left) == pytest.approx((1 - alpha) ** 60, rel=0.05)
+        fed, _, slower = shares[1:]
+        assert (fed == slower) == (alpha == 0.0)  # where scaling ε and w₀ are the same
+    assert all(len(line) <= 80 for line in lines)
+    check_picture(picture)
