@@ -136,3 +136,26 @@ def test_magnitude_invariance_forgets_the_initialization(invariance):
         assert (fed == slower) == (alpha == 0.0)  # where scaling ε and w₀ are the same
     assert all(len(line) <= 80 for line in lines)
     check_picture(picture)
+
+
+def test_filter_design(tmp_path):
+    picture = tmp_path / "design.png"
+    arguments = ("--epochs", 5, "--seeds", 1, "--cutoff", 0.05, "--plot", picture)
+    result = run("filter_design.py", *arguments, timeout=120)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    rows = [re.fullmatch(r"  (\S.*?) +(\d) +(\S+) +(\S+) +(\S+) ± +nan +(\S+)%", s) for s in lines]
+    rows = [row.groups() for row in rows if row]
+    assert [int(order) for _, order, *_ in rows] == [1, 2, 2, 2, 3, 4, 1, 2, 3]
+    assert {cutoff for _, _, cutoff, *_ in rows} == {"0.0500"}
+    lags, accuracies, flips = np.array([row[3:] for row in rows], float).T
+    assert (lags[:3] == 3.1416).all() and (np.diff(lags[2:6]) < 0).all()
+    assert (accuracies[[0, 1, 2, 6, 7]] > 75).all() and accuracies[5] < 60  # order 4 swings
+    assert (flips[6:8] < flips[:2]).all()
+    assert all(len(line) <= 80 for line in lines)
+    check_picture(picture)
+
+
+def test_filter_design_refuses_a_cutoff_that_not_all_filters_have():
+    result = run("filter_design.py", "--cutoff", 0.2)
+    assert result.returncode == 2 and "--cutoff must be in (0, 0.09)" in result.stderr
