@@ -348,7 +348,7 @@ def main() -> None:
     say(
         "ε·k, λ/k, w₀·k train the same network: for k = 2 and 1/4, some weight differs at "
         f"{ever['2ε, λ/2, 2w₀']} and {ever['ε/4, 4λ, w₀/4']} steps.",
-        "k = 16 takes latent weights to 1, beyond which ste_sign passes no gradient. With this "
+        "k = 16 takes latent weights beyond 1, where ste_sign passes no gradient. With this "
         f"clip, the first weight differs at step: {first['16ε, λ/16, 16w₀']}. Without: "
         f"{first['16ε, λ/16, 16w₀ without clip']}.",
         "k = 0.3 is no power of two and rounds otherwise; so does FilteredFlip. In float32, the "
