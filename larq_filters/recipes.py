@@ -7,13 +7,11 @@ weights. With both, a `FilteredFlip` holds sign(w) after every step, up to round
 to 0.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-from larq_filters import _checks
+from larq_filters import _checks, _latent
 from larq_filters._filter import Coefficient, Filter, Schedule
-from larq_filters._latent import CoupledSGD, Scaled
-from larq_filters.filters import EMA, IIR, Cascade, CascadedEMA, Integrator, NormalizedEMA, Sign
+from larq_filters.filters import EMA, Cascade, Integrator, NormalizedEMA, Sign
 from larq_filters.optimizers import FilteredFlip
 
 import numpy as np
@@ -81,7 +79,9 @@ def from_sgd(
     Source:
         Quist, Li, van Gemert, ICLR 2023 (arXiv 2303.02452), for the decoupled form.
     """
-    recipe, _ = _sgd(learning_rate, momentum, weight_decay, nesterov, decoupled, dampening, clip)
+    recipe, _ = _latent.sgd(
+        learning_rate, momentum, weight_decay, nesterov, decoupled, dampening, clip
+    )
     return recipe
 
 
@@ -119,7 +119,9 @@ def sgd_state(
         >>> state["y"].tolist()
         [-0.5]
     """
-    _, state = _sgd(learning_rate, momentum, weight_decay, nesterov, decoupled, dampening, clip)
+    _, state = _latent.sgd(
+        learning_rate, momentum, weight_decay, nesterov, decoupled, dampening, clip
+    )
     latent = np.asarray(latent, "float64")
     m = np.zeros_like(latent) if buffer is None else np.asarray(buffer, "float64")
     return {name: np.broadcast_to(value, latent.shape) for name, value in state(latent, m).items()}
@@ -176,7 +178,7 @@ def from_adam(
             bias_correction=True,
             epsilon_hat=epsilon_hat,
         ),
-        Integrator(learning_rate, clip, leak=_times(learning_rate, weight_decay)),
+        Integrator(learning_rate, clip, leak=_latent.times(learning_rate, weight_decay)),
     )
 
 
@@ -350,120 +352,3 @@ def diode(beta_1: float = 0.9, beta_2: float = 0.99, **kwargs: Any) -> FilteredF
     """
     first, second = _checks.below_one("beta_1", beta_1), _checks.below_one("beta_2", beta_2)
     return FilteredFlip(filter=Cascade(EMA(1.0 - first), Sign(), EMA(1.0 - second)), **kwargs)
-
-
-def _sgd(
-    rate: Coefficient,
-    beta: float,
-    decay: float,
-    nesterov: bool,
-    decoupled: bool,
-    dampening: float,
-    clip: float | None,
-) -> tuple[Filter, Callable[[Any, Any], dict[str, Any]]]:
-    """The filter, and from latent weight and momentum buffer to its state."""
-    rate = _checks.rate("learning_rate", rate)
-    beta, dampening = _checks.below_one("momentum", beta), _checks.below_one("dampening", dampening)
-    decay = _checks.not_negative("weight_decay", decay)
-    if nesterov and (beta == 0.0 or dampening > 0.0):
-        raise ValueError(
-            "Nesterov momentum needs a momentum and no dampening, as in Keras and PyTorch. "
-            f"Received: momentum={beta:g}, dampening={dampening:g}"
-        )
-    if beta == 0.0:  # no momentum to dampen, and coupled and decoupled are the same
-        return _without_momentum(rate, decay, clip)
-    if decay > 0.0 and not decoupled:
-        return _coupled(rate, beta, decay, nesterov, dampening, clip)
-    gain = (1.0 - dampening) / (1.0 - beta)  # of the momentum, at frequency 0
-    if isinstance(rate, Schedule) or clip is not None:
-        return _varying(rate, beta, decay, nesterov, decoupled, dampening, clip)
-    sign = -1.0 / rate if decoupled else 1.0  # from the buffer to the sum of β^k·g
-    momentum = _nesterov(beta, 1.0 - beta) if nesterov else EMA(1.0 - beta)
-    if decay > 0.0 and not nesterov:
-        return CascadedEMA(rate * decay, 1.0 - beta), lambda w, m: {
-            "m": sign * m / gain,
-            "y": -decay / gain * w,
-        }
-    last = EMA(rate * decay) if decay > 0.0 else Integrator(rate * gain)
-    scale = decay / gain if decay > 0.0 else 1.0
-    return Cascade(momentum, last), lambda w, m: {
-        **({"0.q0": sign * m, "0.r0": 0.0} if nesterov else {"0.y": sign * m / gain}),
-        "1.y": -scale * w,
-    }
-
-
-def _without_momentum(
-    rate: Coefficient, decay: float, clip: float | None
-) -> tuple[Filter, Callable[[Any, Any], dict[str, Any]]]:
-    if decay > 0.0 and clip is None:
-        return EMA(_times(rate, decay)), lambda w, m: {"y": -decay * w}
-    return Integrator(rate, clip, _times(rate, decay)), lambda w, m: {"y": -w}
-
-
-def _varying(
-    rate: Coefficient,
-    beta: float,
-    decay: float,
-    nesterov: bool,
-    decoupled: bool,
-    dampening: float,
-    clip: float | None,
-) -> tuple[Filter, Callable[[Any, Any], dict[str, Any]]]:
-    """In the unit of the weights, which a clip needs; Keras' rate is inside the momentum."""
-    if decoupled:
-        last = Integrator(1.0, clip, _times(rate, decay))
-        if nesterov:
-            gain = Integrator(rate, leak=1.0)  # which remembers nothing
-            stages = Cascade(gain, _nesterov(beta, 1.0), last)
-            return stages, lambda w, m: {"0.y": 0.0, "1.q0": -m, "1.r0": 0.0, "2.y": -w}
-        first = Integrator(_times(rate, 1.0 - dampening), leak=1.0 - beta)
-        return Cascade(first, last), lambda w, m: {"0.y": -m, "1.y": -w}
-    last = Integrator(rate, clip)
-    if nesterov:
-        stages = Cascade(_nesterov(beta, 1.0), last)
-        return stages, lambda w, m: {"0.q0": m, "0.r0": 0.0, "1.y": -w}
-    first = Integrator(1.0 - dampening, leak=1.0 - beta)
-    return Cascade(first, last), lambda w, m: {"0.y": m, "1.y": -w}
-
-
-def _coupled(
-    rate: Coefficient,
-    beta: float,
-    decay: float,
-    nesterov: bool,
-    dampening: float,
-    clip: float | None,
-) -> tuple[Filter, Callable[[Any, Any], dict[str, Any]]]:
-    if isinstance(rate, Schedule) or clip is not None:
-        filter = CoupledSGD(rate, beta, decay, dampening, nesterov, clip)
-        return filter, lambda w, m: {"m": m, "y": -w}
-    input_gain = 1.0 - dampening
-    if nesterov:
-        kept = 1.0 - rate * decay
-        b, a = [rate * (1 + beta), -rate * beta], [1.0, -(1 + beta) * kept, beta * kept]
-    else:
-        b, a = [rate * input_gain], [1.0, -(1 + beta - input_gain * rate * decay), beta]
-
-    def state(w: Any, m: Any) -> dict[str, Any]:
-        # The section's own signal u, with y = b0·u_t + b1·u_{t−1}, from two known outputs: −w, and
-        # what follows it when no gradient comes.
-        next_m = beta * m + input_gain * decay * w
-        step = decay * w + beta * next_m if nesterov else next_m
-        outputs = np.stack([-w, -(w - rate * step)])
-        b1 = b[1] if nesterov else 0.0
-        after = [b1 - b[0] * a[1], -b[0] * a[2]]
-        u, u_before = np.linalg.solve([[b[0], b1], after], outputs.reshape(2, -1))
-        u, u_before = u.reshape(np.shape(w)), u_before.reshape(np.shape(w))
-        return {"q0": u_before, "r0": u - u_before}
-
-    return IIR(b, a), state
-
-
-def _nesterov(beta: float, gain: float) -> IIR:
-    return IIR([gain * (1.0 + beta), -gain * beta], [1.0, -beta])
-
-
-def _times(rate: Coefficient, factor: float) -> Coefficient:
-    if isinstance(rate, Schedule) and factor not in (0.0, 1.0):
-        return Scaled(rate, factor)
-    return rate if factor == 1.0 else rate * factor if factor else 0.0
