@@ -111,6 +111,14 @@ class Filter(abc.ABC):
         """The inverse of `get_config`."""
         return cls._from_fields(**{name: deserialize(value) for name, value in config.items()})
 
+    def __str__(self) -> str:
+        given = (
+            f"{field.name}={short(getattr(self, field.name))}"
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        )
+        return f"{type(self).__name__}({', '.join(given)})"
+
     def _fields(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
@@ -134,6 +142,14 @@ def _at(value: Any, step: int) -> Any:
     if isinstance(value, Filter):
         return value.at(step)
     return float(value(step)) if isinstance(value, Schedule) else value
+
+
+def short(value: Any) -> str:
+    """A number to six digits, a schedule of Keras by its name: for people, not for machines."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    keras = isinstance(value, Schedule) and type(value).__str__ is object.__str__
+    return type(value).__name__ if keras else str(value)
 
 
 def serialize(value: Any) -> Any:

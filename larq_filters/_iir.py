@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from larq_filters import _checks
-from larq_filters._filter import Coefficient, Filter, Schedule, Tensors, number, register
+from larq_filters._filter import Coefficient, Filter, Schedule, Tensors, number, register, short
 
 import numpy as np
 from scipy import signal
@@ -121,6 +121,11 @@ class IIR(Filter):
     @override
     def sos(self) -> np.ndarray:
         return np.array([[number(value) for value in row] for row in self.sections])
+
+    @override
+    def __str__(self) -> str:
+        rows = (f"[{', '.join(map(short, row))}]" for row in self.sections)
+        return f"IIR.from_sos([{', '.join(rows)}])"
 
     @classmethod
     @override

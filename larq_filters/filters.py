@@ -329,6 +329,10 @@ class Cascade(Filter):
     def time_constant(self) -> float:
         return max(stage.time_constant for stage in self.filters)
 
+    @override
+    def __str__(self) -> str:
+        return f"Cascade({', '.join(map(str, self.filters))})"
+
     @classmethod
     @override
     def _from_fields(cls, **fields: Any) -> "Cascade":
