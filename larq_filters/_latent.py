@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from larq_filters import _checks
-from larq_filters._filter import Coefficient, Filter, Schedule, Tensors, register
+from larq_filters._filter import Coefficient, Filter, Schedule, Tensors, register, short
 from larq_filters.filters import EMA, IIR, Cascade, CascadedEMA, Integrator
 
 import numpy as np
@@ -23,6 +23,9 @@ class Scaled(Schedule):
     def __call__(self, step: Any) -> Any:
         """The value at a step."""
         return self.schedule(step) * self.factor
+
+    def __str__(self) -> str:
+        return f"{self.factor:g} × {short(self.schedule)}"
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -86,6 +89,11 @@ def sgd(
     rate = _checks.rate("learning_rate", rate)
     beta, dampening = _checks.below_one("momentum", beta), _checks.below_one("dampening", dampening)
     decay = _checks.not_negative("weight_decay", decay)
+    if not isinstance(rate, Schedule) and decoupled and rate * decay > 1.0:
+        raise ValueError(
+            "learning rate times weight decay is the share of a weight that decays per step and "
+            f"is at most 1. Received: learning_rate={rate:g}, weight_decay={decay:g}"
+        )
     if nesterov and (beta == 0.0 or dampening > 0.0):
         raise ValueError(
             "Nesterov momentum needs a momentum and no dampening, as in Keras and PyTorch. "

@@ -10,6 +10,7 @@ to 0.
 from typing import Any
 
 from larq_filters import _checks, _latent
+from larq_filters._explain import explain
 from larq_filters._filter import Coefficient, Filter, Schedule
 from larq_filters.filters import EMA, Cascade, Integrator, NormalizedEMA, Sign
 from larq_filters.optimizers import FilteredFlip
@@ -22,6 +23,7 @@ __all__ = [
     "bop",
     "bop2ndorder",
     "diode",
+    "explain",
     "from_adam",
     "from_optimizer",
     "from_sgd",

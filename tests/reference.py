@@ -1,6 +1,7 @@
-"""A plain NumPy twin of every filter and of the flip rule: slow, obvious, in float64 if asked.
+"""A plain NumPy twin of every filter, the flip rule and latent SGD: slow and obvious.
 
-Written from the equations of the papers, with none of the package's code: the oracle of its tests.
+Written from the equations of the papers, with none of the package's code: the oracle of its tests,
+in float64 if asked.
 """
 
 import numpy as np
@@ -85,3 +86,19 @@ def flip(weights, output, threshold=0.0):
     new = weights.copy()
     new[weights * output > threshold] *= -1
     return new
+
+
+def keras_sgd(w, m, g, rate, momentum, weight_decay, nesterov, dampening, clip):
+    """One step of SGD as Keras does it: decoupled decay, and the rate inside the momentum."""
+    w = w - w * weight_decay * rate
+    m = momentum * m - (1 - dampening) * rate * g
+    w = w - rate * g + momentum * m if nesterov else w + m
+    return (np.clip(w, -clip, clip) if clip else w), m
+
+
+def torch_sgd(w, m, g, rate, momentum, weight_decay, nesterov, dampening, clip):
+    """One step of SGD as PyTorch does it after its first: coupled decay, the rate outside."""
+    g = g + weight_decay * w
+    m = momentum * m + (1 - dampening) * g
+    w = w - rate * (g + momentum * m if nesterov else m)
+    return (np.clip(w, -clip, clip) if clip else w), m

@@ -12,7 +12,7 @@ import pytest
 import scipy.signal
 import tensorflow as tf
 
-MODULES = [lqf.filters, lqf.optimizers, lqf.conversion, lqf.callbacks, lqf.models, lqf.recipes]
+MODULES = [getattr(lqf, name) for name in lqf.__all__]
 PUBLIC = [
     getattr(module, name) for module in MODULES for name in module.__all__ if name != "Filter"
 ]

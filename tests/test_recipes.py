@@ -9,6 +9,7 @@ import test_oracles
 from helpers import assert_one_sentence, binary_variable, train
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from reference import keras_sgd, torch_sgd
 
 recipes, F = lqf.recipes, lqf.filters
 keras = tf.keras
@@ -16,22 +17,6 @@ keras = tf.keras
 
 def polynomial(value, steps):
     return keras.optimizers.schedules.PolynomialDecay(value, steps, 0.1 * value)
-
-
-def keras_sgd(w, m, g, rate, momentum, weight_decay, nesterov, dampening, clip):
-    """One step of SGD as Keras does it: decoupled decay, and the rate inside the momentum."""
-    w = w - w * weight_decay * rate
-    m = momentum * m - (1 - dampening) * rate * g
-    w = w - rate * g + momentum * m if nesterov else w + m
-    return (np.clip(w, -clip, clip) if clip else w), m
-
-
-def torch_sgd(w, m, g, rate, momentum, weight_decay, nesterov, dampening, clip):
-    """One step of SGD as PyTorch does it after its first: coupled decay, the rate outside."""
-    g = g + weight_decay * w
-    m = momentum * m + (1 - dampening) * g
-    w = w - rate * (g + momentum * m if nesterov else m)
-    return (np.clip(w, -clip, clip) if clip else w), m
 
 
 def run(filter, state, gradients):
@@ -280,7 +265,7 @@ BAD = {
         ValueError,
         "dampening=0.1",
     ),
-    "too much decay": (lambda: recipes.from_sgd(2.0, weight_decay=1.0), ValueError, "alpha=2"),
+    "too much decay": (lambda: recipes.from_sgd(2.0, weight_decay=1.0), ValueError, "at most 1"),
     "amsgrad": (lambda: recipes.from_adam(amsgrad=True), ValueError, "amsgrad=True"),
     "amsgrad optimizer": (
         lambda: recipes.from_optimizer(keras.optimizers.Adam(amsgrad=True)),

@@ -1,0 +1,151 @@
+"""The sentences and the table of `recipes.explain`."""
+
+import dataclasses
+import math
+import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from larq_filters._explain import Explanation, Recipe
+
+_WIDTH = 80
+
+
+@dataclasses.dataclass(frozen=True)
+class Hyperparameter:
+    """One of a latent recipe's hyperparameters: its name, its value, and what it does."""
+
+    name: str
+    value: str
+    effect: str
+
+
+def table(e: "Explanation") -> str:
+    """The explanation, 80 columns wide."""
+    rows = [Hyperparameter("hyperparameter", "value", "what it does"), *e.hyperparameters]
+    widths = [max(len(getattr(row, key)) for row in rows) + 2 for key in ("name", "value")]
+    lines = []
+    for row in rows:
+        effect = textwrap.wrap(row.effect, _WIDTH - sum(widths))
+        heads = [f"{row.name:{widths[0]}}{row.value:{widths[1]}}"] + [""] * len(effect)
+        lines += [f"{h:{sum(widths)}}{line}" for h, line in zip(heads, effect, strict=False)]
+    same = ", ".join(f"{n.replace('_', ' ')} × {f:g}" for n, f in e.changes_nothing.items())
+    return "\n".join(
+        [
+            "SGD on latent weights is this filter over their gradients:",
+            *textwrap.wrap(str(e.filter), _WIDTH, initial_indent="  ", subsequent_indent="    "),
+            "",
+            lines[0],
+            "-" * _WIDTH,
+            *lines[1:],
+            "",
+            *textwrap.wrap(f"Together, these change no binary weight: {same}.", _WIDTH),
+        ]
+    )
+
+
+def sentences(
+    recipe: "Recipe", explanation: "Explanation", steps: int | None
+) -> Iterator[Hyperparameter]:
+    """The seven hyperparameters of the paper, and what each does."""
+    e, decay, beta, clip = explanation, recipe.weight_decay, recipe.momentum, recipe.clip
+
+    def time(n: float) -> str:
+        epochs = f" ({_number(n / e.steps_per_epoch)} epochs)" if e.steps_per_epoch else ""
+        return f"{_number(n)} steps{epochs}"
+
+    training = f"After all {_number(steps or 0)} steps"
+    left = "" if e.remaining is None else f"{100.0 * abs(e.remaining):.3g} % of it is left."
+    if decay == 0.0:
+        text = "Never forgotten: without weight decay, the filter keeps its start for good."
+    elif e.forgotten_after == math.inf:
+        text = f"Not forgotten. {training}, {left}"
+    else:
+        text = f"Counts until below 1 % of its size: for {time(e.forgotten_after)}."
+        text += f" {training}, {left}" if left else ""
+    yield Hyperparameter("initialization", "w₀", text)
+
+    at_most = " at most" if recipe.varies else ""
+    ringing = ""
+    if e.ringing_period is not None:
+        ringing = f"rings with a period of {time(e.ringing_period)}"
+    if decay == 0.0:
+        text = "A scale of the filter's output, of which only the sign counts."
+    elif e.alpha is None:
+        text = (
+            f"With the weight decay, it makes the poles complex: the filter {ringing}, and "
+            f"forgets a gradient with a time constant of {time(e.alpha_time_constant)}."
+        )
+    else:
+        text = (
+            f"{'With the weight decay, gives α' if recipe.coupled else 'α = ελ'} = {e.alpha:.3g}"
+            f"{at_most}: "
+            f"a gradient is forgotten with a time constant of {time(e.alpha_time_constant)}."
+        )
+    text += " Alone, it has no meaning but beside w₀" + (" and the clip." if clip else ".")
+    yield Hyperparameter("learning rate", f"ε = {recipe.rate:g}{at_most}", text)
+
+    first, middle, last = (float(recipe.rates[i * (recipe.rates.size - 1) // 2]) for i in range(3))
+    if not recipe.varies:
+        text = "None: the filter stays the same, and new gradients displace old ones to the end."
+    elif decay == 0.0:
+        text = (
+            f"The newest gradient counts ever less: half way {middle / recipe.rate:.3g}, in the "
+            f"last step {last / recipe.rate:.3g} times as much as at the largest learning rate."
+        )
+    else:
+        first, middle, last = (rate * decay for rate in (first, middle, last))
+        text = (
+            f"A decay of {'ελ' if recipe.coupled else 'α'}: {first:.3g} in the first step, "
+            f"{middle:.3g} half way, {last:.3g} in the last."
+        )
+    yield Hyperparameter("its decay", "a schedule" if recipe.varies else "none", text)
+
+    if decay == 0.0:
+        text = "None: an integrator (α = 0), which forgets neither its start nor any gradient."
+    elif e.alpha is None:
+        text = "Coupled: it goes through the momentum, and is what makes the filter ring."
+    elif recipe.coupled:
+        text = (
+            "Coupled: it goes through the momentum, and forgets "
+            f"{e.alpha / (recipe.rate * decay):.3g} times as fast as if it were decoupled."
+        )
+    else:
+        text = "Only α = ελ counts: twice of it with half the learning rate is the same filter."
+    yield Hyperparameter("weight decay", f"λ = {decay:g}", text)
+
+    if beta == 0.0:
+        text = "None: gradients are not averaged first (γ = 1), the filter is of first order."
+    elif e.gamma is None:
+        text = "Inertia: the larger β, the longer the ringing."
+    else:
+        text = (
+            f"{'Gives γ' if recipe.coupled else 'γ = 1 − β'} = {e.gamma:.3g}: gradients are "
+            f"first averaged with a time constant of {time(e.gamma_time_constant)}."
+        )
+        if ringing:
+            text += f" The filter {ringing}."
+    if recipe.nesterov:
+        text += f" Nesterov's adds a zero at β/(1+β) = {beta / (1.0 + beta):.3g}."
+    if recipe.dampening:
+        text += f" Dampening scales gradients by 1 − d = {1.0 - recipe.dampening:.3g}."
+    yield Hyperparameter("momentum", f"β = {beta:g}", text)
+
+    if clip is None:
+        text = "None: the filter is linear, while no |w| reaches 1, where ste_sign stops gradients."
+    else:
+        text = f"The filter saturates at ±{clip:g}: it is not linear."
+        if decay > 0.0 and e.ringing_period is None and not recipe.varies:
+            gain = 1.0 if recipe.coupled else (1.0 - recipe.dampening) / (1.0 - beta)
+            text += f" Gradients below {clip * decay / gain:.3g} never take a weight there."
+    yield Hyperparameter("clipping", "none" if clip is None else f"±{clip:g}", text)
+
+    others = "w₀" if clip is None else "w₀ and the clip"
+    text = f"A factor on gradients is its inverse on {others}, and nothing else."
+    yield Hyperparameter("scaling", "of weights", text)
+
+
+def _number(value: float) -> str:
+    """Three digits, or all before the point if those are more."""
+    return f"{value:,.0f}" if abs(value) >= 1000.0 else f"{value:.3g}"

@@ -1,0 +1,185 @@
+"""What the pictures show, read back from matplotlib's lines; the eyes' part is not tested."""
+
+import subprocess
+import sys
+
+import larq_filters as lqf
+
+import larq as lq
+import matplotlib
+import numpy as np
+import pytest
+import reference
+from helpers import assert_one_sentence
+from scipy import signal
+
+matplotlib.use("agg")
+from matplotlib import pyplot as plt  # noqa: E402
+
+F, plots = lqf.filters, lqf.plots
+BUTTER = signal.butter(2, 0.05, output="sos")
+FILTERS = [F.EMA(0.01), F.CascadedEMA(0.01, 0.1), F.IIR.from_sos(BUTTER)]
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    plt.close("all")
+
+
+def lines(ax):
+    """Data by label."""
+    return {line.get_label(): line.get_data() for line in ax.get_lines()}
+
+
+def legend(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+HISTORY = {"loss": [1.0], "flip_ratio": [0.02, 0.01], "flip_ratio/conv": [0.03, 0.02]}
+CALLS = {
+    "frequency_response": lambda **kw: plots.frequency_response(*FILTERS, **kw),
+    "impulse_response": lambda **kw: plots.impulse_response(*FILTERS, **kw),
+    "pole_zero": lambda **kw: plots.pole_zero(*FILTERS, **kw),
+    "flip_ratio": lambda **kw: plots.flip_ratio(HISTORY, **kw),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_draws_into_the_axes_it_is_given(call, tmp_path):
+    figure, axes = plt.subplots(1, 2, layout="constrained")
+    assert call(ax=axes[1]) is axes[1]
+    assert not axes[0].get_lines() and axes[1].get_lines()
+    assert axes[1].get_xlabel() and axes[1].get_ylabel() and legend(axes[1])
+    figure.savefig(tmp_path / "picture.png")  # nothing in it that cannot be drawn
+    assert call() not in axes
+
+
+@pytest.mark.parametrize("name", ["frequency_response", "impulse_response", "pole_zero"])
+def test_labels(name):
+    ax = CALLS[name](labels=["one", "two", "three"])
+    assert [label.split(":")[0] for label in legend(ax)] == ["one", "two", "three"]
+    ax = CALLS[name]()
+    assert legend(ax)[1].startswith("CascadedEMA(alpha=0.01, gamma=0.1)")
+    assert_one_sentence(lambda: CALLS[name](labels=["one"]), ValueError, "as many labels")
+    assert_one_sentence(getattr(plots, name), ValueError, "at least one filter")
+    with pytest.raises(TypeError, match="NormalizedEMA is not linear"):
+        getattr(plots, name)(F.NormalizedEMA(0.1, 0.1))
+
+
+def test_frequency_response_is_scipys():
+    w, gain = lines(plots.frequency_response(FILTERS[2], labels=["it"]))["it"]
+    _, h = signal.sosfreqz(BUTTER, w)
+    shown = np.abs(h) > 1e-6
+    np.testing.assert_allclose(gain[shown], 20 * np.log10(np.abs(h[shown]) / 1.0), atol=1e-5)
+    assert gain.max() == pytest.approx(0, abs=1e-9)
+    assert w[-1] == pytest.approx(np.pi)
+    cutoff = np.interp(0.05 * np.pi, w, gain)
+    assert cutoff == pytest.approx(-3.01, abs=0.02)
+
+
+def test_frequency_response_of_an_integrator():
+    """Infinite at 0, which is not shown: 6 dB less per octave elsewhere."""
+    w, gain = lines(plots.frequency_response(F.Integrator(1.0), labels=["it"]))["it"]
+    assert np.isfinite(gain).all()
+    assert np.interp(0.02, w, gain) - np.interp(0.04, w, gain) == pytest.approx(6.02, abs=0.01)
+
+
+def test_impulse_response_is_the_recursions():
+    twin = reference.CascadedEMA(0.01, 0.1)
+    expected = np.array([twin(x) for x in np.eye(300)[0]])
+    age, weight = lines(plots.impulse_response(FILTERS[1], n=300, labels=["it"]))["it"]
+    np.testing.assert_array_equal(age, np.arange(300))
+    np.testing.assert_allclose(weight, expected / expected.max())
+    age, _ = lines(plots.impulse_response(*FILTERS[:2], labels=["it", "other"]))["it"]
+    assert age[-1] == pytest.approx(5 * 99.5, abs=2)  # five of the largest time constant
+
+
+def test_slow_filters_are_drawn_with_few_points():
+    age, weight = lines(plots.impulse_response(F.EMA(1e-5), labels=["it"]))["it"]
+    assert len(age) <= 5000 and age[-1] == pytest.approx(5e5, rel=1e-3)
+    np.testing.assert_allclose(weight, (1 - 1e-5) ** age, rtol=1e-9)
+
+
+def test_poles_and_zeros():
+    ax = plots.pole_zero(FILTERS[1], F.IIR([1.0, -0.5], [1.0, -1.6, 0.8]), labels=["two", "ring"])
+    assert legend(ax) == ["two: 9.49, 99.5 steps", "ring: 8.96 steps"]
+    data = list(lines(ax).values())
+    np.testing.assert_allclose(sorted(lines(ax)["two: 9.49, 99.5 steps"][0]), [0.9, 0.99])
+    real, imaginary = lines(ax)["ring: 8.96 steps"]
+    np.testing.assert_allclose(real, 0.8)
+    np.testing.assert_allclose(np.abs(imaginary), 0.4)
+    assert any(len(x) == 1 and x[0] == pytest.approx(0.5) for x, _ in data)
+    np.testing.assert_allclose(np.hypot(*data[0]), 1.0)  # the unit circle
+    assert legend(plots.pole_zero(F.Integrator(1.0), labels=["sum"])) == ["sum: inf steps"]
+
+
+def test_flip_ratio(make_model, digits):
+    model = make_model(lqf.optimizers.FilteredFlip())
+    history = model.fit(*digits, epochs=2, verbose=0, callbacks=[lqf.callbacks.FlipRatio()])
+    ax = plots.flip_ratio(history)
+    assert legend(ax) == ["conv", "dense", "all layers"]
+    epochs, ratios = lines(ax)["dense"]
+    assert list(epochs) == [1, 2] and list(ratios) == history.history["flip_ratio/dense"]
+    assert ax.get_yscale() == "log"
+    assert_one_sentence(lambda: plots.flip_ratio({"loss": [1.0]}), ValueError, "FlipRatio()")
+
+
+def test_many_layers_are_not_named_one_by_one():
+    logs = {"flip_ratio": [0.1, 0.2]} | {f"flip_ratio/conv{i}": [0.1, 0.2] for i in range(20)}
+    assert legend(plots.flip_ratio(logs)) == ["conv0 (first)", "conv19 (last)", "all layers"]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1e-5])
+def test_state_histogram(threshold, make_model, digits):
+    model = make_model(lqf.optimizers.FilteredFlip(0.01, 0.1, threshold=threshold))
+    model.fit(*digits, epochs=2, verbose=0)
+    ax = plots.state_histogram(model, bins=50)
+    assert legend(ax)[:2] == ["conv", "dense"]
+    # By hand: m fades by γ, y goes on towards it by α.
+    kernel = model.get_layer("dense").kernel
+    m, y = (model.optimizer.slots(kernel)[name].numpy().ravel() for name in "my")
+    y = y + 0.01 * (0.9 * m - y)
+    values = y * np.sign(kernel.numpy().ravel()) / np.sqrt(np.mean(y**2))
+    dashed = [line.get_xdata()[0] for line in ax.get_lines()]
+    if threshold:
+        assert dashed[1] == pytest.approx(threshold / np.sqrt(np.mean(y**2)), rel=1e-5)
+    else:
+        assert dashed == [0.0] and legend(ax)[2] == "τ = 0"
+    edges = np.linspace(-4, max(4.0, 1.1 * max(dashed)), 51)
+    expected, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
+    drawn = next(p for p in ax.patches if p.get_label() == "dense").get_xy()[1:-1:2, 1]
+    np.testing.assert_allclose(drawn, expected / values.size, atol=1.01 / values.size)
+    assert legend(plots.state_histogram(model, ["conv"]))[0] == "conv"
+
+
+def test_state_histogram_refuses(make_model, digits):
+    def histogram(model, *arguments):
+        return lambda: plots.state_histogram(model, *arguments)
+
+    assert_one_sentence(histogram(make_model("sgd")), TypeError, "FilteredFlip")
+    assert_one_sentence(histogram(make_model()), TypeError, "NoneType")
+    model = make_model(lqf.optimizers.FilteredFlip())
+    assert_one_sentence(histogram(model), ValueError, "train the model first")
+    model.fit(digits[0][:64], digits[1][:64], verbose=0)
+    assert_one_sentence(histogram(model, ["last"]), ValueError, "no such layer")
+
+
+def test_a_trained_layer_beside_a_frozen_one(make_model, digits):
+    model = make_model()
+    model.get_layer("conv").trainable = False
+    model.compile(lqf.optimizers.FilteredFlip(), "sparse_categorical_crossentropy")
+    model.fit(digits[0][:64], digits[1][:64], verbose=0)
+    assert legend(plots.state_histogram(model)) == ["dense", "τ = 0"]
+    assert isinstance(model.get_layer("conv"), lq.layers.QuantConv2D)
+
+
+def test_without_matplotlib():
+    code = (
+        "import sys; sys.modules['matplotlib'] = None\n"
+        "import larq_filters as lqf\n"
+        "try: lqf.plots.impulse_response(lqf.filters.EMA(0.1))\n"
+        "except ImportError as error: print(error)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "pip install 'larq-filters[plots]'" in result.stdout, result.stderr
