@@ -1,0 +1,73 @@
+"""`python -m larq_filters`, as a person runs it."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+PAPER = ("--learning-rate", "0.1", "--weight-decay", "1e-4", "--momentum", "0.9")
+
+
+def run(*arguments, **environment):
+    command = [sys.executable, "-m", "larq_filters", *map(str, arguments)]
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | environment
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+
+
+def test_explain(tmp_path):
+    picture = tmp_path / "out.png"
+    result = run("explain", *PAPER, "--steps-per-epoch", "390", "--plot", picture)
+    assert result.returncode == 0, result.stderr
+    assert "CascadedEMA(alpha=1e-05, gamma=0.1)" in result.stdout
+    assert "for 460,515 steps (1,181 epochs)" in " ".join(result.stdout.split())
+    table = result.stdout.split("\n\nThe picture is in")[0]
+    assert all(len(line) <= 80 for line in table.splitlines())
+    with Image.open(picture) as image:
+        assert image.size == (800, 340) and len(image.getcolors(100_000)) > 20
+    assert os.listdir(tmp_path) == ["out.png"]
+
+
+def test_explain_coupled_decay_and_schedule():
+    result = run(
+        *("explain", *PAPER, "--coupled", "--nesterov", "--clip", 1),
+        *("--epochs", 10, "--steps-per-epoch", 39, "--decay", "linear"),
+    )
+    assert result.returncode == 0, result.stderr
+    text = " ".join(result.stdout.split())
+    assert "A decay of ελ: 1e-05 in the first step, 5.03e-06 half way" in text
+    assert "Nesterov's adds a zero" in text and "saturates at ±1" in text
+
+
+@pytest.mark.parametrize(
+    "arguments, text",
+    [
+        (["--learning-rate", "-1"], "learning_rate must be positive"),
+        (["--learning-rate", "1", "--epochs", "3"], "--epochs needs --steps-per-epoch"),
+        (["--learning-rate", "1", "--decay", "linear"], "--decay needs --epochs"),
+        (["--learning-rate", "1", "--momentum", "1"], "momentum must be"),
+        (["--learning-rate", "1", "--plot", "no/such/folder.png"], "No such file or directory"),
+        (["--learning-rate", "1", "--plot", "out.what"], "what"),
+    ],
+)
+def test_explain_refuses(arguments, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run("explain", *arguments)
+    assert result.returncode == 1
+    last = result.stderr.splitlines()[-1]  # after TensorFlow's own
+    assert last.startswith("larq_filters explain: ") and text in last
+    assert "Traceback" not in result.stderr
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("arguments", [[], ["explian"], ["explain"]], ids=str)
+def test_misspelled(arguments):
+    result = run(*arguments)
+    assert result.returncode == 2 and "usage: python -m larq_filters" in result.stderr
+
+
+def test_a_terminal_without_greek_letters():
+    result = run("explain", *PAPER, PYTHONIOENCODING="ascii")
+    assert result.returncode == 0, result.stderr
+    assert "460,515 steps" in " ".join(result.stdout.split())
