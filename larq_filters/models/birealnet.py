@@ -1,11 +1,92 @@
 """Bi-Real Net: residual binary networks with a shortcut around every binary convolution."""
 
+from collections.abc import Sequence
 from typing import Any
 
-import larq as lq
+from larq_filters.models._binary import Quantizers
+
 import tensorflow as tf
 
-__all__ = ["BiRealNet20"]
+__all__ = ["BiRealNet18", "BiRealNet20", "BiRealNet34"]
+
+
+def BiRealNet18(
+    input_shape: tuple[int, int, int] = (224, 224, 3),
+    num_classes: int = 1000,
+    *,
+    width: int = 64,
+    input_quantizer: Any = "approx_sign",
+    kernel_quantizer: Any = None,
+    kernel_constraint: Any = None,
+    name: str = "birealnet18",
+) -> tf.keras.Model:
+    """Bi-Real Net with 18 layers, for images of about 224×224 such as ImageNet.
+
+    A real 7×7 convolution and max pool, then binary 3×3 convolutions, each with a shortcut around
+    it, in four stages of 4, 4, 4 and 4 with `width`, 2·`width`, 4·`width` and 8·`width` channels,
+    and a real dense layer. Where the resolution halves, the shortcut is an average pool and a real
+    1×1 convolution.
+
+    Args:
+        input_shape: Height, width and channels of an image.
+        num_classes: Number of classes.
+        width: Channels of the first stage.
+        input_quantizer: Binarizes the inputs of the binary convolutions.
+        kernel_quantizer: Of the binary convolutions; by default
+            `larq.quantizers.NoOp(precision=1)`, which has no latent weights. 'ste_sign' makes a
+            latent-weight network, `larq.quantizers.NoOp(precision=32)` one of real weights.
+        kernel_constraint: Of the binary convolutions; latent weights want 'weight_clip'.
+        name: Name of the model.
+
+    Returns:
+        The model, not compiled; its outputs are logits, of shape (batch, `num_classes`).
+
+    Example:
+        >>> lqf.models.BiRealNet18((64, 64, 3), width=8).output_shape
+        (None, 1000)
+
+    Source:
+        Liu, Wu, Luo, Yang, Liu, Cheng, "Bi-Real Net: Enhancing the Performance of 1-bit CNNs With
+        Improved Representational Capability and Advanced Training Algorithm", ECCV 2018 (arXiv
+        1808.00278).
+    """
+    quantizers = Quantizers(input_quantizer, kernel_quantizer, kernel_constraint)
+    return _imagenet_net(input_shape, num_classes, (4, 4, 4, 4), width, quantizers, name)
+
+
+def BiRealNet34(
+    input_shape: tuple[int, int, int] = (224, 224, 3),
+    num_classes: int = 1000,
+    *,
+    width: int = 64,
+    input_quantizer: Any = "approx_sign",
+    kernel_quantizer: Any = None,
+    kernel_constraint: Any = None,
+    name: str = "birealnet34",
+) -> tf.keras.Model:
+    """Bi-Real Net with 34 layers: `BiRealNet18` with stages of 6, 8, 12 and 6 convolutions.
+
+    Args:
+        input_shape: Height, width and channels of an image.
+        num_classes: Number of classes.
+        width: Channels of the first stage.
+        input_quantizer: As for `BiRealNet18`.
+        kernel_quantizer: As for `BiRealNet18`.
+        kernel_constraint: As for `BiRealNet18`.
+        name: Name of the model.
+
+    Returns:
+        The model, not compiled; its outputs are logits, of shape (batch, `num_classes`).
+
+    Example:
+        >>> lqf.models.BiRealNet34((32, 32, 3), width=4).output_shape
+        (None, 1000)
+
+    Source:
+        As for `BiRealNet18`.
+    """
+    quantizers = Quantizers(input_quantizer, kernel_quantizer, kernel_constraint)
+    return _imagenet_net(input_shape, num_classes, (6, 8, 12, 6), width, quantizers, name)
 
 
 def BiRealNet20(
@@ -21,18 +102,15 @@ def BiRealNet20(
     """Bi-Real Net with 20 layers, for images of about 32×32 such as CIFAR-10.
 
     A real 3×3 convolution, 18 binary 3×3 convolutions in three stages of `width`, 2·`width` and
-    4·`width` channels, each with a shortcut around it, and a real dense layer. Where the resolution
-    halves, the shortcut is an average pool and a real 1×1 convolution.
+    4·`width` channels, each with a shortcut around it, and a real dense layer.
 
     Args:
         input_shape: Height, width and channels of an image.
         num_classes: Number of classes.
         width: Channels of the first stage.
-        input_quantizer: Binarizes the inputs of the binary convolutions.
-        kernel_quantizer: Of the binary convolutions; by default
-            `larq.quantizers.NoOp(precision=1)`, which has no latent weights. 'ste_sign' makes a
-            latent-weight network.
-        kernel_constraint: Of the binary convolutions; latent weights want 'weight_clip'.
+        input_quantizer: As for `BiRealNet18`.
+        kernel_quantizer: As for `BiRealNet18`.
+        kernel_constraint: As for `BiRealNet18`.
         name: Name of the model.
 
     Returns:
@@ -43,37 +121,51 @@ def BiRealNet20(
         (None, 10)
 
     Source:
-        Liu, Wu, Luo, Yang, Liu, Cheng, "Bi-Real Net: Enhancing the Performance of 1-bit CNNs With
-        Improved Representational Capability and Advanced Training Algorithm", ECCV 2018 (arXiv
-        1808.00278).
+        As for `BiRealNet18`, on the layers of the ResNet-20 of He, Zhang, Ren, Sun, "Deep Residual
+        Learning for Image Recognition", CVPR 2016.
     """
+    quantizers = Quantizers(input_quantizer, kernel_quantizer, kernel_constraint)
+    inputs = tf.keras.layers.Input(input_shape)
+    x = tf.keras.layers.Conv2D(width, 3, padding="same", use_bias=False)(inputs)
+    x = _stages(_batch_norm(x), (6, 6, 6), width, quantizers)
+    return _classifier(inputs, x, num_classes, name)
+
+
+def _imagenet_net(
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    stages: Sequence[int],
+    width: int,
+    quantizers: Quantizers,
+    name: str,
+) -> tf.keras.Model:
     layers = tf.keras.layers
-
-    def batch_norm(x: Any) -> Any:
-        return layers.BatchNormalization(momentum=0.9)(x)
-
-    def unit(x: Any, filters: int, strides: int) -> Any:
-        shortcut = x
-        if strides > 1:
-            shortcut = layers.AveragePooling2D(strides, padding="same")(shortcut)
-            shortcut = batch_norm(layers.Conv2D(filters, 1, use_bias=False)(shortcut))
-        x = lq.layers.QuantConv2D(
-            filters,
-            3,
-            strides=strides,
-            padding="same",
-            pad_values=1.0,
-            use_bias=False,
-            input_quantizer=input_quantizer,
-            kernel_quantizer=kernel_quantizer or lq.quantizers.NoOp(precision=1),
-            kernel_constraint=kernel_constraint,
-        )(x)
-        return layers.add([batch_norm(x), shortcut])
-
     inputs = layers.Input(input_shape)
-    x = batch_norm(layers.Conv2D(width, 3, padding="same", use_bias=False)(inputs))
-    for stage in range(3):
-        for i in range(6):
-            x = unit(x, filters=width * 2**stage, strides=2 if stage > 0 and i == 0 else 1)
-    x = layers.GlobalAveragePooling2D()(x)
-    return tf.keras.Model(inputs, layers.Dense(num_classes)(x), name=name)
+    x = layers.Conv2D(width, 7, strides=2, padding="same", use_bias=False)(inputs)
+    x = layers.MaxPooling2D(3, strides=2, padding="same")(_batch_norm(x))
+    return _classifier(inputs, _stages(x, stages, width, quantizers), num_classes, name)
+
+
+def _stages(x: Any, stages: Sequence[int], width: int, quantizers: Quantizers) -> Any:
+    """Stages of so many binary convolutions, the channels doubling from one to the next."""
+    for stage, depth in enumerate(stages):
+        for i in range(depth):
+            x = _unit(x, width * 2**stage, 2 if stage > 0 and i == 0 else 1, quantizers)
+    return x
+
+
+def _unit(x: Any, filters: int, strides: int, quantizers: Quantizers) -> Any:
+    layers, shortcut = tf.keras.layers, x
+    if strides > 1:
+        shortcut = layers.AveragePooling2D(strides, padding="same")(shortcut)
+        shortcut = _batch_norm(layers.Conv2D(filters, 1, use_bias=False)(shortcut))
+    return layers.add([_batch_norm(quantizers.conv(filters, 3, strides)(x)), shortcut])
+
+
+def _batch_norm(x: Any) -> Any:
+    return tf.keras.layers.BatchNormalization(momentum=0.9)(x)
+
+
+def _classifier(inputs: Any, x: Any, num_classes: int, name: str) -> tf.keras.Model:
+    x = tf.keras.layers.GlobalAveragePooling2D()(x)
+    return tf.keras.Model(inputs, tf.keras.layers.Dense(num_classes)(x), name=name)

@@ -1,0 +1,133 @@
+"""The networks against what their papers, and the authors' code, say of them."""
+
+import larq_filters as lqf
+
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import assert_same, model_state
+
+MODELS = lqf.models
+SMALL = {
+    MODELS.BiRealNet18: {"input_shape": (32, 32, 3), "width": 4},
+    MODELS.BiRealNet20: {"input_shape": (16, 16, 3), "width": 4},
+    MODELS.BiRealNet34: {"input_shape": (32, 32, 3), "width": 4},
+    MODELS.ReActNetA: {"input_shape": (32, 32, 3), "width": 4},
+}
+
+
+def binary_layers(model):
+    return [layer for layer in model.layers if isinstance(layer, lq.layers.QuantConv2D)]
+
+
+def macs(layer):
+    """Multiply-accumulates of one image."""
+    *_, in_channels, out_channels = layer.kernel.shape
+    size = int(np.prod(layer.kernel.shape[:-2]))
+    positions = int(np.prod(layer.output_shape[1:-1])) if len(layer.output_shape) == 4 else 1
+    return positions * size * in_channels * out_channels
+
+
+def totals(model):
+    """Binary weights, all parameters, binary MACs and real MACs."""
+    binary = binary_layers(model)
+    real = [
+        layer
+        for layer in model.layers
+        if isinstance(layer, tf.keras.layers.Conv2D | tf.keras.layers.Dense) and layer not in binary
+    ]
+    bits = sum(int(np.prod(layer.kernel.shape)) for layer in binary)
+    trainable = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    return bits, trainable, sum(map(macs, binary)), sum(map(macs, real))
+
+
+@pytest.mark.parametrize(
+    "model, convolutions, memory, flops",
+    # Table 3 of the Bi-Real Net paper: Mbit, and floating-point operations, 64 binary ones
+    # counting as one.
+    [(MODELS.BiRealNet18, 16, 33.6, 1.63e8), (MODELS.BiRealNet34, 32, 43.7, 1.93e8)],
+)
+def test_birealnet_is_the_published_one(model, convolutions, memory, flops):
+    model = model()
+    assert model.input_shape == (None, 224, 224, 3) and model.output_shape == (None, 1000)
+    bits, trainable, binary_macs, real_macs = totals(model)
+    assert len(binary_layers(model)) == convolutions
+    assert (bits + 32 * (trainable - bits)) / 1e6 == pytest.approx(memory, rel=0.005)
+    assert real_macs + binary_macs / 64 == pytest.approx(flops, rel=0.01)
+
+
+def test_reactnet_a_is_the_published_one():
+    model = MODELS.ReActNetA()
+    bits, trainable, binary_macs, real_macs = totals(model)
+    # From the authors' widths: 9 of every input plane pair, and the pointwise ones.
+    ins = [32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024]
+    outs = [*ins[1:], 1024]
+    assert bits == sum(9 * i * i + i * o for i, o in zip(ins, outs, strict=True))
+    assert trainable / 1e6 == pytest.approx(29.3, abs=0.05)
+    assert binary_macs / 1e9 == pytest.approx(4.82, abs=0.005)  # their table 1
+    assert real_macs / 1e8 == pytest.approx(0.12, abs=0.005)
+
+
+def test_birealnet20_has_the_layers_of_resnet20():
+    model = MODELS.BiRealNet20()
+    bits, _, _, _ = totals(model)
+    assert len(binary_layers(model)) == 18
+    assert bits == 9 * (6 * 16**2 + 16 * 32 + 5 * 32**2 + 32 * 64 + 5 * 64**2)
+
+
+def test_the_order_of_layers_in_a_reactnet_block():
+    """RSign, 3×3, norm, shortcut, RPReLU; RSign, 1×1, norm, shortcut, RPReLU."""
+    model = MODELS.ReActNetA((32, 32, 3), 10, width=4)
+    names = [type(layer).__name__ for layer in model.layers]
+    shift, norm, conv = "LearnableShift", "BatchNormalization", "QuantConv2D"
+    half = [shift, conv, norm, "Add", shift, "PReLU", shift]
+    assert names[:3] == ["InputLayer", "Conv2D", norm]
+    assert names[-16:] == [*half, *half, "GlobalAveragePooling2D", "Dense"]
+    sizes = [layer.kernel_size[0] for layer in binary_layers(model)]
+    assert sizes[:2] == [3, 1] and sizes.count(3) == 13
+    assert sizes.count(1) == 13 + 5  # five times, the channels double
+    assert names.count("Concatenate") == 5 and names.count("AveragePooling2D") == 4
+    assert all(layer.kernel_quantizer.precision == 1 for layer in binary_layers(model))
+
+
+@pytest.mark.parametrize(
+    "make", [MODELS.BiRealNet18, MODELS.ReActNetA], ids=lambda make: make.__name__
+)
+def test_trains_saves_and_goes_on(make, tmp_path):
+    x = np.random.default_rng(0).normal(size=(8, *SMALL[make]["input_shape"])).astype("float32")
+    y = np.arange(8) % 3
+    model = make(num_classes=3, **SMALL[make])
+    model.compile(
+        lqf.optimizers.FilteredFlip(alpha=0.1, gamma=0.5),
+        tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    before = model.get_weights()
+    model.fit(x, y, epochs=2, verbose=0)
+    for layer in binary_layers(model):
+        assert set(np.unique(layer.kernel.numpy())) == {-1.0, 1.0}
+    changed = [(a != b).any() for a, b in zip(before, model.get_weights(), strict=True)]
+    assert np.mean(changed) > 0.9  # a learned shift may have no gradient
+    model.save(tmp_path / "model.keras")
+    loaded = tf.keras.models.load_model(tmp_path / "model.keras")
+    assert_same(model_state(model), model_state(loaded))
+    for each in (model, loaded):
+        each.fit(x, y, verbose=0)
+    assert_same(model_state(model), model_state(loaded))
+
+
+@pytest.mark.parametrize("make", SMALL, ids=lambda make: make.__name__)
+def test_other_quantizers(make):
+    latent = make(kernel_quantizer="ste_sign", kernel_constraint="weight_clip", **SMALL[make])
+    real = make(
+        input_quantizer="ste_sign",
+        kernel_quantizer=lq.quantizers.NoOp(precision=32),
+        name="first_step",
+        **SMALL[make],
+    )
+    assert real.name == "first_step"
+    for layer in binary_layers(latent):
+        assert isinstance(layer.kernel_quantizer, lq.quantizers.SteSign)
+        assert isinstance(layer.kernel_constraint, lq.constraints.WeightClip)
+    assert not any(getattr(v, "precision", None) == 1 for v in real.trainable_variables)
+    assert [w.shape for w in real.get_weights()] == [w.shape for w in latent.get_weights()]
