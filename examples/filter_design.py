@@ -14,7 +14,7 @@ import argparse
 import pathlib
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import larq_filters as lqf  # before TensorFlow's Keras is touched: selects Keras 2
@@ -227,32 +227,21 @@ def plot(path: pathlib.Path, designs: list[Design], results: list[Result], cutof
     left, right = top.subplots(1, 2)
     fixed = [design for design in designs if not design.decays]
     colors = {design.name: f"C{i}" for i, design in enumerate(fixed)}
-    draw_frequency_responses(left, fixed, cutoff)
-    draw_impulse_responses(right, fixed, cutoff)
+    draw_responses((left, right), fixed, cutoff)
     draw_accuracies(bottom.subplots(), designs, results, colors)
     figure.savefig(path, dpi=100)
 
 
-def draw_frequency_responses(ax: Axes, designs: list[Design], cutoff: float) -> None:
-    frequencies = np.geomspace(cutoff / 1000, np.pi, 500)
-    for design in designs:
-        _, response = design.filter.frequency_response(frequencies)
-        ax.plot(frequencies, 20 * np.log10(np.abs(response)), label=design.name)
-    ax.axvline(cutoff, color="grey", linestyle=":")
-    ax.set(xscale="log", ylim=(-80, 5), xlabel="frequency (rad/step)", ylabel="gain (dB)")
-    ax.set_title(f"Frequency responses, −3 dB at {cutoff:g} rad/step", fontsize="medium")
-    ax.legend(fontsize="small", loc="lower left")
-    ax.grid(alpha=0.3)
-
-
-def draw_impulse_responses(ax: Axes, designs: list[Design], cutoff: float) -> None:
+def draw_responses(axes: Sequence[Axes], designs: list[Design], cutoff: float) -> None:
+    names = [design.name for design in designs]
+    lqf.plots.frequency_response(*(d.filter for d in designs), labels=names, ax=axes[0])
+    axes[0].axvline(cutoff, color="grey", linestyle=":")
+    axes[0].set(xlim=(cutoff / 100, np.pi), ylim=(-80, 5))
+    axes[0].set_title(f"Frequency responses, −3 dB at {cutoff:g} rad/step", fontsize="medium")
     steps = int(10 / cutoff)
-    for design in designs:
-        ax.plot(design.filter.impulse_response(steps))
-    ax.axhline(0, color="grey", linewidth=0.8)
-    ax.set(xlabel="age of a gradient (steps)", ylabel="its weight in the output (1/step)")
-    ax.set_title("Impulse responses", fontsize="medium")
-    ax.grid(alpha=0.3)
+    lqf.plots.impulse_response(*(d.filter for d in designs), n=steps, labels=names, ax=axes[1])
+    axes[1].get_legend().remove()
+    axes[1].set_title("Impulse responses", fontsize="medium")
 
 
 def draw_accuracies(
