@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from larq_filters.models._binary import Quantizers
+from larq_filters.models._common import Quantizers, batch_norm, classifier
 
 import tensorflow as tf
 
@@ -127,8 +127,8 @@ def BiRealNet20(
     quantizers = Quantizers(input_quantizer, kernel_quantizer, kernel_constraint)
     inputs = tf.keras.layers.Input(input_shape)
     x = tf.keras.layers.Conv2D(width, 3, padding="same", use_bias=False)(inputs)
-    x = _stages(_batch_norm(x), (6, 6, 6), width, quantizers)
-    return _classifier(inputs, x, num_classes, name)
+    x = _stages(batch_norm(x), (6, 6, 6), width, quantizers)
+    return classifier(inputs, x, num_classes, name)
 
 
 def _imagenet_net(
@@ -142,8 +142,8 @@ def _imagenet_net(
     layers = tf.keras.layers
     inputs = layers.Input(input_shape)
     x = layers.Conv2D(width, 7, strides=2, padding="same", use_bias=False)(inputs)
-    x = layers.MaxPooling2D(3, strides=2, padding="same")(_batch_norm(x))
-    return _classifier(inputs, _stages(x, stages, width, quantizers), num_classes, name)
+    x = layers.MaxPooling2D(3, strides=2, padding="same")(batch_norm(x))
+    return classifier(inputs, _stages(x, stages, width, quantizers), num_classes, name)
 
 
 def _stages(x: Any, stages: Sequence[int], width: int, quantizers: Quantizers) -> Any:
@@ -158,14 +158,5 @@ def _unit(x: Any, filters: int, strides: int, quantizers: Quantizers) -> Any:
     layers, shortcut = tf.keras.layers, x
     if strides > 1:
         shortcut = layers.AveragePooling2D(strides, padding="same")(shortcut)
-        shortcut = _batch_norm(layers.Conv2D(filters, 1, use_bias=False)(shortcut))
-    return layers.add([_batch_norm(quantizers.conv(filters, 3, strides)(x)), shortcut])
-
-
-def _batch_norm(x: Any) -> Any:
-    return tf.keras.layers.BatchNormalization(momentum=0.9)(x)
-
-
-def _classifier(inputs: Any, x: Any, num_classes: int, name: str) -> tf.keras.Model:
-    x = tf.keras.layers.GlobalAveragePooling2D()(x)
-    return tf.keras.Model(inputs, tf.keras.layers.Dense(num_classes)(x), name=name)
+        shortcut = batch_norm(layers.Conv2D(filters, 1, use_bias=False)(shortcut))
+    return layers.add([batch_norm(quantizers.conv(filters, 3, strides)(x)), shortcut])

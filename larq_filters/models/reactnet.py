@@ -3,7 +3,7 @@
 from typing import Any
 
 from larq_filters._filter import register
-from larq_filters.models._binary import Quantizers
+from larq_filters.models._common import Quantizers, batch_norm, classifier
 
 import tensorflow as tf
 
@@ -83,22 +83,21 @@ def ReActNetA(
     layers = tf.keras.layers
     inputs = layers.Input(input_shape)
     x = layers.Conv2D(width, 3, strides=2, padding="same", use_bias=False)(inputs)
-    x = _batch_norm(x)
+    x = batch_norm(x)
     for filters, strides in _STAGES:
         x = _block(x, filters * width // 32, strides, quantizers)
-    x = layers.GlobalAveragePooling2D()(x)
-    return tf.keras.Model(inputs, layers.Dense(num_classes)(x), name=name)
+    return classifier(inputs, x, num_classes, name)
 
 
 def _block(x: Any, filters: int, strides: int, quantizers: Quantizers) -> Any:
     layers, channels = tf.keras.layers, x.shape[-1]
     shortcut = layers.AveragePooling2D(2, padding="same")(x) if strides > 1 else x
     x = quantizers.conv(channels, 3, strides)(LearnableShift()(x))
-    x = _rprelu(layers.add([_batch_norm(x), shortcut]))
+    x = _rprelu(layers.add([batch_norm(x), shortcut]))
 
     shortcut, x = x, LearnableShift()(x)
     copies = [
-        layers.add([_batch_norm(quantizers.conv(channels, 1)(x)), shortcut])
+        layers.add([batch_norm(quantizers.conv(channels, 1)(x)), shortcut])
         for _ in range(filters // channels)
     ]
     return _rprelu(copies[0] if len(copies) == 1 else layers.concatenate(copies))
@@ -109,7 +108,3 @@ def _rprelu(x: Any) -> Any:
         alpha_initializer=tf.keras.initializers.Constant(0.25), shared_axes=[1, 2]
     )
     return LearnableShift()(slopes(LearnableShift()(x)))
-
-
-def _batch_norm(x: Any) -> Any:
-    return tf.keras.layers.BatchNormalization(momentum=0.9)(x)

@@ -1,8 +1,9 @@
-"""What the binary convolutions of all networks here have in common."""
+"""What all networks here have in common."""
 
 from typing import Any, NamedTuple
 
 import larq as lq
+import tensorflow as tf
 
 
 class Quantizers(NamedTuple):
@@ -28,3 +29,16 @@ class Quantizers(NamedTuple):
             kernel_quantizer=self.kernel or lq.quantizers.NoOp(precision=1),
             kernel_constraint=self.constraint,
         )
+
+
+def batch_norm(x: Any) -> Any:
+    """Batch norm whose averages follow weights that flip."""
+    return tf.keras.layers.BatchNormalization(momentum=0.9)(x)
+
+
+def classifier(inputs: Any, x: Any, num_classes: int, name: str) -> tf.keras.Model:
+    """The network that ends in an average over the image and a real dense layer."""
+    x = tf.keras.layers.GlobalAveragePooling2D()(x)
+    # The logits are as exact as any real weight, also under mixed precision.
+    dtype = tf.keras.mixed_precision.global_policy().variable_dtype
+    return tf.keras.Model(inputs, tf.keras.layers.Dense(num_classes, dtype=dtype)(x), name=name)
