@@ -8,7 +8,7 @@ STAMP := installed-$(VERSION)
 $(foreach env,.venv .venv-oldest,$(shell $(env)/bin/pip --version >/dev/null 2>&1 || rm -f $(env)/$(STAMP)))
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: quickstart test test-oldest lint python clean
+.PHONY: quickstart test test-oldest soak lint python clean
 .DELETE_ON_ERROR:
 
 quickstart: .venv/$(STAMP)
@@ -19,6 +19,10 @@ test: .venv/$(STAMP)
 
 test-oldest: .venv-oldest/$(STAMP)
 	.venv-oldest/bin/python -m pytest
+
+# Kills a training twenty times and compares what it ends with.
+soak: .venv/$(STAMP)
+	timeout 600 .venv/bin/python tests/soak.py
 
 lint: .venv/$(STAMP)
 	.venv/bin/ruff check .

@@ -106,10 +106,10 @@ def run(
     is_chief = strategy.extended.should_checkpoint
     if is_chief:
         check_folders(args)
-    tf.keras.utils.set_random_seed(args.seed)
     if args.mixed_precision:
         tf.keras.mixed_precision.set_global_policy(args.mixed_precision)
     data = load()
+    tf.keras.utils.set_random_seed(args.seed)  # after a teacher may have been made for its logits
     weights = None
     if args.two_step:
         weights = first_step(args, data, build, strategy)
@@ -324,7 +324,7 @@ class DistributionLoss(tf.keras.losses.Loss):
         self.label_smoothing = label_smoothing
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-        y_pred = tf.cast(y_pred, tf.float32)
+        y_true, y_pred = tf.convert_to_tensor(y_true), tf.cast(y_pred, tf.float32)
         classes = y_pred.shape[-1]
         if y_true.shape.rank == 2 and y_true.shape[-1] == classes:  # a teacher's logits
             teacher = tf.nn.log_softmax(tf.cast(y_true, tf.float32))

@@ -1,15 +1,20 @@
 """The examples, as a person runs them, in processes of their own."""
 
+import importlib
 import json
 import pathlib
 import re
 import subprocess
 import sys
 
-import matplotlib.image
+import larq_filters as lqf
+
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
+import scipy.special
+import scipy.stats
+import tensorflow as tf
+from datasets import write_cifar10, write_imagenet
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 
@@ -35,24 +40,9 @@ def test_quickstart_is_seeded():
 
 
 @pytest.fixture(scope="module")
-def small_cifar10(tmp_path_factory, digits):
-    """The digits, enlarged to 32×32 in colour, in the files that tfds expects of CIFAR-10."""
+def small_cifar10(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tensorflow_datasets")
-    images = np.kron((digits[0] * 127 + 128).astype("uint8"), np.ones((1, 4, 4, 3), "uint8"))
-    builder = tfds.builder("cifar10", data_dir=folder)
-
-    def examples(some):
-        for i in some:
-            yield i, {"id": f"{i}", "image": images[i], "label": int(digits[1][i])}
-
-    tfds.dataset_builders.store_as_tfds_dataset(
-        name="cifar10",
-        version=str(builder.version),
-        features=builder.info.features,
-        split_datasets={"train": examples(range(512)), "test": examples(range(1600, 1797))},
-        data_dir=folder,
-        disable_shuffling=True,
-    )
+    write_cifar10(folder)
     return folder
 
 
@@ -81,81 +71,190 @@ def test_cifar10_says_how_to_get_the_data(tmp_path):
     assert "Traceback" not in result.stderr
 
 
-def check_picture(path):
-    picture = matplotlib.image.imread(path)
-    assert 400 <= picture.shape[0] <= 700 and picture.shape[1] == 800
-    assert len(np.unique(picture[..., :3].reshape(-1, 3), axis=0)) > 20
-    assert path.stat().st_size < 200_000
-
-
-@pytest.fixture(scope="module")
-def invariance(tmp_path_factory):
-    """The lines that magnitude_invariance.py prints, and its picture."""
-    picture = tmp_path_factory.mktemp("plots") / "invariance.png"
-    result = run("magnitude_invariance.py", "--steps", 60, "--plot", picture, timeout=120)
+def small(data, output, *arguments):
+    """A short run of cifar10.py; its history."""
+    result = run(
+        *("cifar10.py", "--width", 4, "--batch-size", 64, "--epochs", 1, "--data-dir", data),
+        *("--output", output, *arguments),
+    )
     assert result.returncode == 0, result.stderr
-    return result.stdout.splitlines(), picture
+    return json.loads(output.read_text())
 
 
-NEVER = ("never", "0.00%")
+def test_cifar10_with_all_options(small_cifar10, tmp_path):
+    """A teacher, its precomputed logits, two steps, and what else can be asked for."""
+    teacher, logits = tmp_path / "teacher.keras", tmp_path / "logits.npy"
+    lqf.models.BiRealNet20(width=8).save(teacher)
+    record = small(
+        *(
+            small_cifar10,
+            tmp_path / "2.json",
+            "--label-smoothing",
+            0.1,
+            "--teacher",
+            teacher,
+            "--two-step",
+            1,
+        ),
+        *("--tensorboard", tmp_path / "board", "--backup", tmp_path / "backup"),
+        *("--mixed-precision", "mixed_bfloat16"),
+    )
+    assert len(record["first_step"]["loss"]) == len(record["history"]["loss"]) == 1
+    assert "flip_ratio" not in record["first_step"] and record["history"]["flip_ratio"][0] > 0
+    assert list((tmp_path / "board" / "training" / "train").iterdir())
+    assert (tmp_path / "backup" / "first_step.h5").exists()
+    computed = small(
+        small_cifar10, tmp_path / "3.json", "--teacher", teacher, "--teacher-logits", logits
+    )
+    read = small(small_cifar10, tmp_path / "4.json", "--teacher-logits", logits)
+    assert np.load(logits).shape == (512, 10)
+    assert computed["history"]["loss"] == read["history"]["loss"]
+
+
+def test_cifar10_mirrored(small_cifar10, tmp_path):
+    history = small(
+        small_cifar10, tmp_path / "1.json", "--strategy", "mirrored", "--logical-devices", 2
+    )["history"]
+    alone = small(small_cifar10, tmp_path / "2.json")["history"]
+    # Batch norm sees half of each batch, so not the same; but no other recipe either.
+    assert history["loss"][0] == pytest.approx(alone["loss"][0], rel=0.1)
+    assert history["flip_ratio"][0] == pytest.approx(alone["flip_ratio"][0], rel=0.1)
 
 
 @pytest.mark.parametrize(
-    ("recipe", "same"),
+    "arguments, text",
     [
-        ("2ε, λ/2, 2w₀", True),
-        ("ε/4, 4λ, w₀/4", True),
-        ("16ε, λ/16, 16w₀", False),
-        ("16ε, λ/16, 16w₀ without clip", True),
-        ("0.3ε, λ/0.3, 0.3w₀ in float64", True),
-        ("FilteredFlip in float64", True),
-        ("ε, λ, one of w₀ negated", False),
-        ("ε, λ, 4w₀", False),
-        ("ε, λ/4, w₀", False),
-        ("ε/4, λ, w₀", False),
-        ("ε, λ/4, 4w₀", True),
+        (["--teacher", "MobileNetV9"], "--teacher: MobileNetV9 is neither a saved model nor"),
+        (["--teacher-logits", "none.npy"], "there is no none.npy; give a --teacher, too"),
+        (["--strategy", "multi_worker"], "TF_CONFIG"),
+        (["--optimizer", "bop", "--strategy", "mirrored"], "lqf.recipes.bop can"),
     ],
 )
-def test_magnitude_invariance(recipe, same, invariance):
-    row = next(line for line in invariance[0] if line.startswith(recipe + "   "))
-    size, step, share, accuracy = row.removeprefix(recipe).split()
-    assert (step, share) == NEVER if same else int(step) < 30 and float(share[:-1]) > 1.0
-    assert (size == "±1") == ("FilteredFlip" in recipe)
-    assert float(accuracy[:-1]) > 85.0
+def test_cifar10_refuses(arguments, text, small_cifar10, tmp_path):
+    output = tmp_path / "history.json"
+    result = run("cifar10.py", "--data-dir", small_cifar10, "--output", output, *arguments)
+    last = result.stderr.splitlines()[-1]
+    assert result.returncode == 1 and text in last and "Traceback" not in result.stderr
 
 
-def test_magnitude_invariance_forgets_the_initialization(invariance):
-    lines, picture = invariance
-    rows = [re.split(" +", line.strip()) for line in lines]
-    rows = {float(row[0]): row for row in rows if re.fullmatch(r"0(\.\d+)?", row[0])}
-    assert list(rows) == [0.0, 0.003, 0.01, 0.03]
-    for alpha, (_, steps, _, left, *shares) in rows.items():
-        assert float(steps) == pytest.approx(1 / alpha if alpha else np.inf, abs=0.5)
-        assert float(left) == pytest.approx((1 - alpha) ** 60, rel=0.05)
-        fed, _, slower = shares[1:]
-        assert (fed == slower) == (alpha == 0.0)  # where scaling ε and w₀ are the same
-    assert all(len(line) <= 80 for line in lines)
-    check_picture(picture)
+@pytest.fixture(scope="module")
+def small_imagenet(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("imagenet")
+    write_imagenet(folder)
+    return folder
 
 
-def test_filter_design(tmp_path):
-    picture = tmp_path / "design.png"
-    arguments = ("--epochs", 5, "--seeds", 1, "--cutoff", 0.05, "--plot", picture)
-    result = run("filter_design.py", *arguments, timeout=120)
-    assert result.returncode == 0, result.stderr
-    lines = result.stdout.splitlines()
-    rows = [re.fullmatch(r"  (\S.*?) +(\d) +(\S+) +(\S+) +(\S+) ± +nan +(\S+)%", s) for s in lines]
-    rows = [row.groups() for row in rows if row]
-    assert [int(order) for _, order, *_ in rows] == [1, 2, 2, 2, 3, 4, 1, 2, 3]
-    assert {cutoff for _, _, cutoff, *_ in rows} == {"0.0500"}
-    lags, accuracies, flips = np.array([row[3:] for row in rows], float).T
-    assert (lags[:3] == 3.1416).all() and (np.diff(lags[2:6]) < 0).all()
-    assert (accuracies[[0, 1, 2, 6, 7]] > 75).all() and accuracies[5] < 60  # order 4 swings
-    assert (flips[6:8] < flips[:2]).all()
-    assert all(len(line) <= 80 for line in lines)
-    check_picture(picture)
+def test_imagenet(small_imagenet, tmp_path):
+    """Trains ReActNet-A, is stopped, goes on, learns from itself and from precomputed logits."""
+
+    def train(*arguments):
+        result = run(
+            *("imagenet.py", "--width", 4, "--size", 64, "--batch-size", 16),
+            *("--data-dir", small_imagenet, "--output", tmp_path / "history.json", *arguments),
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout, json.loads((tmp_path / "history.json").read_text())["history"]
+
+    network, logits = tmp_path / "network.keras", tmp_path / "logits.npy"
+    steps = ("--backup", tmp_path / "backup", "--backup-steps", 4)
+    train("--epochs", 1, *steps)
+    output, history = train("--epochs", 2, *steps, "--save", network)
+    assert "going on after step 4 of 12" in output
+    assert len(history["val_loss"]) == 2
+    model = tf.keras.models.load_model(network)
+    assert model.output_shape == (None, 1000)
+    kernels = [w for w in model.get_weights() if w.ndim == 4 and w.shape[2] > 3]
+    assert len(kernels) == 13 + 13 + 5
+    assert all(set(np.unique(kernel)) == {-1.0, 1.0} for kernel in kernels)
+    output, history = train("--epochs", 1, "--teacher", network, "--teacher-logits", logits)
+    assert np.load(logits).shape == (96, 1000) and np.isfinite(history["loss"]).all()
 
 
-def test_filter_design_refuses_a_cutoff_that_not_all_filters_have():
-    result = run("filter_design.py", "--cutoff", 0.2)
-    assert result.returncode == 2 and "--cutoff must be in (0, 0.09)" in result.stderr
+def example(name):
+    """An example, imported."""
+    folder = str(EXAMPLES)
+    sys.path.insert(0, folder)
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(folder)
+
+
+def arguments(name, *given):
+    module, before = example(name), sys.argv
+    sys.argv = [name, *map(str, given)]
+    try:
+        return module, module.parse_arguments()
+    finally:
+        sys.argv = before
+
+
+@pytest.mark.parametrize("name", ["cifar10", "imagenet"])
+def test_precomputed_logits_belong_to_their_images(name, small_cifar10, small_imagenet, tmp_path):
+    size = [] if name == "cifar10" else ["--size", 32, "--shuffle-buffer", 20]
+    folder = small_cifar10 if name == "cifar10" else small_imagenet
+    module, args = arguments(name, "--data-dir", folder, "--batch-size", 16, *size)
+    labels = np.array([int(y) for _, y in module.load(args).plain])
+    args.teacher_logits = tmp_path / "logits.npy"
+    np.save(args.teacher_logits, 1.0 * np.eye(1000, dtype="float32")[labels])
+    seen = []
+    for _, y, logits in module.load(args).train(0, 12):
+        np.testing.assert_array_equal(logits.numpy().argmax(1), y)
+        seen.extend(y.numpy())
+    assert seen[:96] != seen[96:] and len(seen) == 192
+
+
+@pytest.mark.parametrize("name", ["cifar10", "imagenet"])
+def test_data_depend_on_seed_and_step_only(name, small_cifar10, small_imagenet):
+    size = [] if name == "cifar10" else ["--size", 32, "--shuffle-buffer", 20]
+    folder = small_cifar10 if name == "cifar10" else small_imagenet
+    module, args = arguments(name, "--data-dir", folder, "--batch-size", 40, *size)
+    data = module.load(args)
+    per_epoch = data.steps_per_epoch
+    whole = [tuple(map(np.array, batch)) for batch in data.train(0, 2 * per_epoch)]
+    assert len(whole) == 2 * per_epoch
+    start = per_epoch + 1
+    for one, two in zip(whole[start:], data.train(start, 2 * per_epoch), strict=True):
+        for a, b in zip(one, two, strict=True):
+            np.testing.assert_array_equal(a, b)
+    labels = np.array([y for _, y in whole]).reshape(2, -1)
+    assert (labels[0] != labels[1]).any()
+    other = arguments(name, "--data-dir", folder, "--batch-size", 40, "--seed", 2, *size)
+    first = next(iter(module.load(other[1]).train(0, 1)))
+    assert (first[1].numpy() != whole[0][1]).any()
+
+
+def test_any_keras_application_can_teach(tmp_path, digits):
+    """With weights from a file, as there is no network here to load them from."""
+    training = example("training")
+    network = tf.keras.applications.MobileNetV2(weights=None, classes=1000)
+    network.save_weights(tmp_path / "weights.h5")
+    teacher, preprocess = training.pretrained("MobileNetV2", str(tmp_path / "weights.h5"))
+    x = np.random.default_rng(0).uniform(0, 255, (2, 224, 224, 3)).astype("float32")
+    expected = network.predict(x / 127.5 - 1, verbose=0)  # what MobileNets are trained on
+    logits = teacher.predict(preprocess(x.copy()), verbose=0)
+    np.testing.assert_allclose(tf.nn.softmax(logits), expected, atol=1e-5)
+    args = type("Arguments", (), {"teacher": "MobileNetV2"})
+    args.teacher_weights = str(tmp_path / "weights.h5")
+    data = training.Data(None, None, None, 1, 1000, (120.0,) * 3, (60.0,) * 3)
+    given = training.make_teacher(args, data)((x - 120) / 60)
+    np.testing.assert_allclose(given, logits, atol=1e-3)
+
+
+def test_distribution_loss():
+    training = example("training")
+    random = np.random.default_rng(0)
+    student, teacher = random.normal(size=(2, 6, 5)).astype("float32")
+    labels = np.arange(6) % 5
+    p, q = scipy.special.softmax(teacher, 1), scipy.special.softmax(student, 1)
+    loss = training.DistributionLoss()
+    assert float(loss(teacher, student)) == pytest.approx(
+        np.mean([scipy.stats.entropy(a, b) for a, b in zip(p, q, strict=True)]), rel=1e-5
+    )
+    assert float(loss(labels, student)) == pytest.approx(
+        -np.log(q[np.arange(6), labels]).mean(), rel=1e-5
+    )
+    smooth = 0.9 * np.eye(5)[labels] + 0.1 / 5
+    assert float(training.DistributionLoss(0.1)(labels[:, None], student)) == pytest.approx(
+        -(smooth * np.log(q)).sum(1).mean(), rel=1e-5
+    )

@@ -1,0 +1,97 @@
+"""Trainings that are killed, and disks that cannot be written to, with the example of CIFAR-10."""
+
+import json
+import re
+import resource
+import shutil
+import signal
+import subprocess
+
+import numpy as np
+import pytest
+import soak
+import tensorflow as tf
+from datasets import write_cifar10
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tensorflow_datasets")
+    write_cifar10(folder)
+    return folder
+
+
+def run(folder, data, *arguments, **options):
+    folder.mkdir(exist_ok=True)
+    command = [str(part) for part in soak.command(folder, data, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+
+
+def test_killed_twice_it_ends_as_if_nothing_had_happened(data, tmp_path):
+    """`make soak` does this with twenty kills."""
+    length = ("--epochs", "2")
+    assert run(tmp_path / "one", data, *length).returncode == 0
+    times = soak.train_and_kill(tmp_path / "two", data, length, kills=2, seed=3)
+    assert 0 < max(times) < 16
+    assert "going on after step" in (tmp_path / "two" / "log.txt").read_text()
+    one, two = (soak.variables(tmp_path / name) for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    assert sum("/optimizer/" in name for name in one) > 50  # the filters' states among them
+    for name in one:
+        np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+    rows = [
+        json.loads((tmp_path / name / "history.json").read_text())["history"]["val_loss"]
+        for name in ("one", "two")
+    ]
+    assert [row for row in rows[1] if row is not None] == [
+        a for a, b in zip(*rows, strict=True) if b is not None
+    ]
+
+
+def test_a_finished_training_is_not_done_again(data, tmp_path):
+    save = ("--save", tmp_path / "network.h5")
+    first = run(tmp_path, data, "--epochs", "1", *save)
+    assert first.returncode == 0, first.stderr
+    (tmp_path / "network.h5").rename(tmp_path / "before.h5")
+    again = run(tmp_path, data, "--epochs", "1", *save)
+    assert again.returncode == 0, again.stderr
+    assert "Epoch" not in again.stdout
+    lines = [re.search(r"test accuracy.*", result.stdout)[0] for result in (first, again)]
+    assert lines[0] == lines[1]
+    assert (tmp_path / "network.h5").stat().st_size == (tmp_path / "before.h5").stat().st_size
+
+
+@pytest.mark.parametrize("option", ["--backup", "--tensorboard"])
+def test_a_folder_that_cannot_be_written_is_reported_before_training(option, data, tmp_path):
+    result = run(tmp_path, data, option, "/proc/cannot")
+    assert result.returncode == 1
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith(f"{option}: cannot write to /proc/cannot")
+    assert "Epoch" not in result.stdout and "Traceback" not in result.stderr
+
+
+def test_a_full_disk_is_reported_before_training(data, tmp_path):
+    """A limit on the size of files stands for the disk: writing fails, as it does there."""
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+
+    result = run(tmp_path, data, preexec_fn=limit)
+    assert result.returncode == 1
+    assert "--output: cannot write to" in result.stderr.splitlines()[-1]
+    assert "Epoch" not in result.stdout
+    assert not (tmp_path / "history.json").exists()
+
+
+def test_too_little_room_for_backups_is_reported_before_training(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(soak.EXAMPLE.parent))
+    import training
+
+    model = tf.keras.Sequential([tf.keras.layers.Dense(4, input_shape=(3,))])
+    model.compile("sgd")
+    training.check_room(tmp_path, model)
+    usage = shutil.disk_usage(tmp_path)._replace(free=2 * 16 * 4)  # a float for each weight, twice
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(SystemExit, match="MB free, and backups of this training need"):
+        training.check_room(tmp_path, model)
