@@ -5,8 +5,8 @@
 """
 
 from larq_filters import _keras as _keras  # first: selects Keras 2
-from larq_filters import callbacks, conversion, filters, models, optimizers, recipes
+from larq_filters import callbacks, conversion, export, filters, models, optimizers, recipes
 
 __version__ = "0.1.0"
 
-__all__ = ["callbacks", "conversion", "filters", "models", "optimizers", "recipes"]
+__all__ = ["callbacks", "conversion", "export", "filters", "models", "optimizers", "recipes"]

@@ -12,7 +12,15 @@ import pytest
 import scipy.signal
 import tensorflow as tf
 
-MODULES = [lqf.filters, lqf.optimizers, lqf.conversion, lqf.callbacks, lqf.models, lqf.recipes]
+MODULES = [
+    lqf.filters,
+    lqf.optimizers,
+    lqf.conversion,
+    lqf.callbacks,
+    lqf.export,
+    lqf.models,
+    lqf.recipes,
+]
 PUBLIC = [
     getattr(module, name) for module in MODULES for name in module.__all__ if name != "Filter"
 ]
