@@ -10,8 +10,8 @@ from larq_filters import _lce
 import numpy as np
 
 CAVEAT = (
-    "Larq Compute Engine is made for 64-bit Arm. On other machines, x86 among them, it runs\n"
-    "reference kernels: right outputs, but no measure of how fast the file is on a device."
+    "Larq Compute Engine is made for 64-bit Arm. Elsewhere, x86 included, it runs\n"
+    "reference kernels: right outputs, but no measure of how fast a device is."
 )
 
 

@@ -55,8 +55,8 @@ def check_model(model: Any) -> None:
     for layer in model._flatten_layers():
         if layer.compute_dtype not in ("float32", None) and layer.weights:
             raise ValueError(
-                "mixed precision cannot be exported: build the model under the policy float32 and "
-                "copy the weights with set_weights. Received: layer "
+                "a file computes in float32, not in mixed precision: build the model under the "
+                "policy float32 and copy the weights with set_weights. Received: layer "
                 f"'{layer.name}' with policy {layer.dtype_policy.name}"
             )
 

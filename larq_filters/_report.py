@@ -142,6 +142,23 @@ class Report:
         return "\n".join(lines)
 
 
+class NotPacked(ValueError):
+    """A layer that asks for 1 bit was not packed."""
+
+
+def check_packed(report: Report) -> None:
+    """Refuses a file of which a layer that asks for 1 bit is not packed."""
+    if report.unpacked:
+        reasons = "; ".join(
+            f"layer '{r.name}' is not packed, as {r.reason} ({r.suggestion})"
+            for r in report.unpacked
+        )
+        raise NotPacked(
+            f"strict export needs every layer that asks for 1 bit to be packed: {reasons}. "
+            f"Received: {len(report.unpacked)} layers in {[r.operator for r in report.unpacked]}"
+        )
+
+
 def make_report(
     file: File, kernels: list[Kernel], traced: Trace, *, pack_dense: bool, target: str
 ) -> Report:

@@ -40,13 +40,17 @@ class Trace:
     calls: dict[int, Call]
 
 
-def trace(model: tf.keras.Model, kernels: list[Kernel]) -> Trace:
+def trace(model: tf.keras.Model, kernels: list[Kernel], structure: Any) -> Trace:
     """Traces a clone for a single sample.
+
+    Args:
+        model: The clone.
+        kernels: Its kernels.
+        structure: What `input_structure` says of the model.
 
     Raises:
         ValueError: A shape that is not fixed, or a graph that would be converted to another.
     """
-    structure = input_structure(model)
     flat = tf.nest.flatten(structure)
     inputs = _names(getattr(model, "input_names", None), "input", len(flat))
     specs = [_spec(i, name) for i, name in zip(flat, inputs, strict=True)]
@@ -98,14 +102,20 @@ def _watch(layer: Any, calls: dict[int, Call]) -> None:
 
 
 def input_structure(model: tf.keras.Model) -> Any:
-    """The nested structure in which a model takes its inputs, of tensors or specs."""
+    """The nested structure in which a model takes its inputs, of tensors or specs.
+
+    Raises:
+        ValueError: It is not known, as of a subclassed model with more than one argument.
+    """
     if model.inputs is not None:
         return getattr(model, "_nested_inputs", model.inputs)
-    arguments: Any = (model.save_spec() or ((), {}))[0]
-    if len(arguments) != 1:
+    saved: Any = model.save_spec() or ((), {})
+    arguments, keywords = saved
+    if len(arguments) != 1 or keywords:
         raise ValueError(
             "the shape of the model's input is not known: call the model once on a sample, as its "
-            f"only argument. Received: model '{model.name}' with {len(arguments)} known arguments"
+            f"only argument. Received: model '{model.name}' with "
+            f"{len(arguments) + len(keywords)} known arguments"
         )
     return arguments[0]
 

@@ -8,6 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 
+class Mismatch(ValueError):
+    """The file computes something else than the model."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Difference:
     """How one output of the file differs from the model's, over all samples.

@@ -7,7 +7,7 @@ from typing import Any
 from larq_filters import _benchmark, _flatbuffer, _frozen, _lce, _rewrite, _trace
 from larq_filters._benchmark import Benchmark, Latency
 from larq_filters._exported import Exported, Interface
-from larq_filters._report import LayerRecord, Report, make_report
+from larq_filters._report import LayerRecord, Report, check_packed, make_report
 from larq_filters._verify import Difference, Verification
 
 import numpy as np
@@ -93,9 +93,10 @@ def convert(
     )
     _frozen.check_model(model)
     _lce.load("larq_compute_engine")
+    structure = _trace.input_structure(model)
     clone, kernels = _frozen.freeze(model)
     restore = _rewrite.rewrite(clone, pack_dense=pack_dense)
-    traced = _trace.trace(clone, kernels)
+    traced = _trace.trace(clone, kernels, structure)
     data = _lce.convert(
         traced.function,
         traced.module,
@@ -104,20 +105,14 @@ def convert(
         experimental_default_int8_range=experimental_default_int8_range,
     )
     file = _flatbuffer.read(data)
+    _check_runs(data, file)
     report = make_report(file, kernels, traced, pack_dense=pack_dense, target=target)
-    if strict and report.unpacked:
-        reasons = "; ".join(
-            f"layer '{r.name}' is not packed, as {r.reason} ({r.suggestion})"
-            for r in report.unpacked
-        )
-        raise ValueError(
-            f"strict export needs every layer that asks for 1 bit to be packed: {reasons}. "
-            f"Received: {len(report.unpacked)} layers in {[r.operator for r in report.unpacked]}"
-        )
+    if strict:
+        check_packed(report)
 
     def plain() -> bytes:
         restore()
-        again = _trace.trace(clone, kernels)
+        again = _trace.trace(clone, kernels, structure)
         return _lce.convert_float(again.function, again.module)
 
     return Exported(data, report, Interface.of(file, traced), plain)
@@ -183,3 +178,21 @@ def _dtype(name: str, value: Any) -> tf.DType:
     if dtype not in (tf.float32, tf.int8):
         raise ValueError(f"{name} is float32 or int8. Received: {name}={value!r}")
     return dtype
+
+
+def _check_runs(data: bytes, file: _flatbuffer.File) -> None:
+    """Refuses a file that no interpreter of Larq Compute Engine takes."""
+    if not file.kernels:
+        raise ValueError(
+            "Larq Compute Engine has no kernel for this file: zero padding needs float outputs, or "
+            "an even number of channels. Use pad_values=1.0. Received: "
+            f"{sorted({op.name for op in file.operators if not op.kernels})}"
+        )
+    try:
+        _lce.Interpreter(data, (), (), file.kernels[0])
+    except RuntimeError as error:
+        others = sorted({op.name for op in file.operators if not op.is_binary})
+        raise ValueError(
+            "Larq Compute Engine converted the model and cannot run it: replace the layers of "
+            f"operators that TensorFlow Lite does not have. Received: operators {others}"
+        ) from error
