@@ -53,6 +53,12 @@ def check_model(model: Any) -> None:
             f"Received: model '{model.name}', not built"
         )
     for layer in model._flatten_layers():
+        if any(c.__name__.startswith("Revived") for c in type(layer).__mro__[1:]):
+            raise ValueError(
+                "a layer of the SavedModel has lost its class, which was not known when it was "
+                "loaded: import or register it first, or save the model as .keras. Received: "
+                f"layer '{layer.name}' of class {type(layer).__name__}"
+            )
         if layer.compute_dtype not in ("float32", None) and layer.weights:
             raise ValueError(
                 "a file computes in float32, not in mixed precision: build the model under the "
@@ -93,6 +99,25 @@ def freeze(model: tf.keras.Model) -> tuple[tf.keras.Model, list[Kernel]]:
                 _check_kernel(kernel, quantizer)
             kernels.append(kernel)
     return clone, kernels
+
+
+def check_clone(model: tf.keras.Model, clone: tf.keras.Model, structure: Any) -> None:
+    """Refuses a clone with other outputs: its config does not say all that the model computes."""
+    rng = np.random.default_rng(0)
+    specs = tf.nest.flatten(structure)
+    values = [
+        tf.cast(rng.normal(size=[1, *s.shape[1:]]) * (2 if s.dtype.is_floating else 0), s.dtype)
+        for s in specs
+    ]
+    inputs = tf.nest.pack_sequence_as(structure, values)
+    one, two = (tf.nest.flatten(m(inputs, training=False)) for m in (model, clone))
+    for a, b in zip(one, two, strict=True):
+        if not np.allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(a).max(initial=0), equal_nan=True):
+            raise ValueError(
+                "the clone that export works on computes something else: give every layer of your "
+                "own a get_config that holds all its arguments. Received: model "
+                f"'{model.name}', and outputs that differ by {np.abs(a - b).max():.3g}"
+            )
 
 
 def _keep(layer: Any, variable: Any, quantizer_name: str, values: np.ndarray) -> None:

@@ -49,11 +49,14 @@ def trace(model: tf.keras.Model, kernels: list[Kernel], structure: Any) -> Trace
         structure: What `input_structure` says of the model.
 
     Raises:
-        ValueError: A shape that is not fixed, or a graph that would be converted to another.
+        ValueError: A graph that would be converted to another.
     """
     flat = tf.nest.flatten(structure)
     inputs = _names(getattr(model, "input_names", None), "input", len(flat))
-    specs = [_spec(i, name) for i, name in zip(flat, inputs, strict=True)]
+    specs = [
+        tf.TensorSpec([1, *tensor.shape[1:]], tensor.dtype, name)
+        for tensor, name in zip(flat, inputs, strict=True)
+    ]
     calls: dict[int, Call] = {}
     for layer in {id(k.layer): k.layer for k in kernels}.values():
         _watch(layer, calls)
@@ -105,29 +108,29 @@ def input_structure(model: tf.keras.Model) -> Any:
     """The nested structure in which a model takes its inputs, of tensors or specs.
 
     Raises:
-        ValueError: It is not known, as of a subclassed model with more than one argument.
+        ValueError: It is not known, as of a subclassed model with more than one argument, or a
+            shape is not fixed.
     """
-    if model.inputs is not None:
-        return getattr(model, "_nested_inputs", model.inputs)
-    saved: Any = model.save_spec() or ((), {})
-    arguments, keywords = saved
-    if len(arguments) != 1 or keywords:
-        raise ValueError(
-            "the shape of the model's input is not known: call the model once on a sample, as its "
-            f"only argument. Received: model '{model.name}' with "
-            f"{len(arguments) + len(keywords)} known arguments"
-        )
-    return arguments[0]
-
-
-def _spec(tensor: Any, name: str) -> tf.TensorSpec:
-    shape = list(tensor.shape)
-    if not shape or None in shape[1:]:
-        raise ValueError(
-            "an exported model has a fixed input shape, all but the batch: make it with a fixed "
-            f"Input and copy the weights. Received: input '{name}' of shape {tuple(shape)}"
-        )
-    return tf.TensorSpec([1, *shape[1:]], tensor.dtype, name)
+    structure = getattr(model, "_nested_inputs", model.inputs)
+    if model.inputs is None:
+        saved: Any = model.save_spec() or ((), {})
+        arguments, keywords = saved
+        if len(arguments) != 1 or keywords:
+            raise ValueError(
+                "the shape of the model's input is not known: call the model once on a sample, as "
+                f"its only argument. Received: model '{model.name}' with "
+                f"{len(arguments) + len(keywords)} known arguments"
+            )
+        structure = arguments[0]
+    for tensor in tf.nest.flatten(structure):
+        shape = tuple(tensor.shape)
+        if not shape or None in shape[1:]:
+            raise ValueError(
+                "an exported model has a fixed input shape, all but the batch: make it with a "
+                f"fixed Input and copy the weights. Received: input '{tensor.name}' of shape "
+                f"{shape}"
+            )
+    return structure
 
 
 def _names(given: Any, kind: str, count: int) -> tuple[str, ...]:

@@ -95,6 +95,7 @@ def convert(
     _lce.load("larq_compute_engine")
     structure = _trace.input_structure(model)
     clone, kernels = _frozen.freeze(model)
+    _frozen.check_clone(model, clone, structure)
     restore = _rewrite.rewrite(clone, pack_dense=pack_dense)
     traced = _trace.trace(clone, kernels, structure)
     data = _lce.convert(

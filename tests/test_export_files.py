@@ -90,6 +90,21 @@ class Positions(layers.Layer):
         return self.shift + x
 
 
+class Forgetful(layers.Layer):
+    """Computes with what its config does not hold."""
+
+    shift = 0.0
+
+    def call(self, x):
+        return x + self.shift
+
+
+def forgetful():
+    layer = Forgetful()
+    layer.shift = 1.0
+    return stack(layer, conv(4), shape=(4, 4, 8))
+
+
 def mixed():
     keras.mixed_precision.set_global_policy("mixed_float16")
     return stack(conv(4))
@@ -113,6 +128,7 @@ REFUSED = {
     "mixed precision": (mixed, ValueError, "not in mixed precision"),
     "dynamic": (lambda: stack(conv(4), shape=(None, None, 8)), ValueError, "fixed input shape"),
     "not clonable": (unclonable, ValueError, "cannot be cloned"),
+    "a layer that forgets": (forgetful, ValueError, "computes something else"),
     "no sign": (
         lambda: stack(ThreeOrMore(), conv(4, input_quantizer=None), shape=(4, 4, 8)),
         ValueError,
