@@ -17,6 +17,9 @@ import tensorflow as tf
 
 DONE, REFUSED, USAGE, NOT_PACKED, MISMATCH = range(5)
 
+# What Keras says of a class that it does not know; the last, where it takes its name for a layer.
+_CUSTOM = ("register", "custom_object", "be imported", "must be an instance of class Layer")
+
 _EPILOG = f"""exit codes:
   {DONE}  OUT is written
   {REFUSED}  the model, the samples or a folder cannot be used
@@ -134,7 +137,7 @@ def _load(path: str) -> tf.keras.Model:
         model = tf.keras.models.load_model(path, compile=False)
     except Exception as error:  # of many kinds, by file format and what is wrong
         reason = " ".join(str(error).split())
-        if any(text in reason for text in ("register", "custom_object", "Unknown ")):
+        if any(text in reason for text in _CUSTOM):
             raise ValueError(
                 "the model has a custom object that is not known here: name the module that "
                 f"registers it with --import. Received: '{path}', {_shortened(reason)}"
