@@ -54,6 +54,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--tolerance", type=float, help="of --verify, in units of the largest output"
     )
+    parser.add_argument(
+        "--allowed",
+        type=float,
+        default=0.0,
+        help="share of samples that may differ by more, as rounding may turn a sign; default: 0",
+    )
     parser.add_argument("--report", metavar="FILE", help="write the report as JSON, too")
     parser.add_argument("--target", choices=["arm", "xcore"], default="arm", help="default: arm")
     parser.add_argument(
@@ -116,7 +122,9 @@ def _export(args: argparse.Namespace) -> None:
         check_packed(exported.report)
     result = {"report": exported.report.to_dict()}
     if samples is not None:
-        verification = exported.verify(samples, model, tolerance=args.tolerance)
+        verification = exported.verify(
+            samples, model, tolerance=args.tolerance, allowed=args.allowed
+        )
         print(f"\n{verification}")
         result["verification"] = verification.to_dict()
     exported.save(args.out)

@@ -136,6 +136,8 @@ class Exported:
                 f"by up to {worst.absolute:.3g}, which is {worst.relative:.3g} of its largest "
                 f"value, in {worst.beyond:.2%} of {result.samples} samples by more than the "
                 f"tolerance of {tolerance:g}, and its arg max agrees in {worst.agreement:.2%}. "
+                "Where only a few differ, rounding turned signs next to 0: `allowed` takes a share "
+                "of such samples. "
                 f"Received: tolerance={tolerance:g}, allowed={allowed:g}"
             )
         return result

@@ -45,11 +45,11 @@ def match(file: File, kernels: list[Kernel], calls: Mapping[int, Call]) -> list[
     free = [op for op in file.operators if op.weights is not None]
     found = []
     for kernel in kernels:
-        call = calls[id(kernel.layer)]
+        call = calls.get(id(kernel.layer), Call())
         parts = _parts(kernel)
         candidates = [op for op in free if any(_same(part, op.rows) for part in parts)]
         candidates.sort(key=lambda op: not any(f"{s}/" in op.names for s in call.scopes))  # stable
-        matches = candidates[: len(parts) * len(call.scopes)]
+        matches = candidates[: len(parts) * max(1, len(call.scopes))]
         free = [op for op in free if op not in matches]
         found.append(matches)
     return found

@@ -4,10 +4,10 @@ import dataclasses
 import textwrap
 from typing import Any
 
-from larq_filters import _packing
+from larq_filters import _packing, _rewrite
 from larq_filters._flatbuffer import File, Operator
 from larq_filters._frozen import Kernel
-from larq_filters._trace import Trace, path
+from larq_filters._trace import Call, Trace, path
 
 _WIDTH = 80
 
@@ -163,13 +163,17 @@ def make_report(
     file: File, kernels: list[Kernel], traced: Trace, *, pack_dense: bool, target: str
 ) -> Report:
     """The report on a file, of the kernels that its model calls."""
+    order = list(traced.calls)
     kernels = sorted(
-        (k for k in kernels if id(k.layer) in traced.calls),
-        key=lambda k: list(traced.calls).index(id(k.layer)),
+        kernels, key=lambda k: order.index(id(k.layer)) if id(k.layer) in order else len(order)
     )
     records = []
     for kernel, operators in zip(kernels, _packing.match(file, kernels, traced.calls), strict=True):
-        call = traced.calls[id(kernel.layer)]
+        call = traced.calls.get(id(kernel.layer))
+        if call is None:  # in a tf.function that keeps its trace; or not used at all
+            if not operators:
+                continue
+            call = Call([], _rewrite.is_binarized(kernel.layer, None))
         packed = bool(operators) and all(op.name == "LceBconv2d" for op in operators)
         why = suggestion = ""
         if kernel.precision == 1 and not packed:
@@ -180,7 +184,8 @@ def make_report(
         several = sum(k.layer is kernel.layer for k in kernels) > 1
         records.append(
             LayerRecord(
-                path(call.scopes[0]) + (f"/{kernel.attribute}" if several else ""),
+                (path(call.scopes[0]) if call.scopes else kernel.layer.name)
+                + (f"/{kernel.attribute}" if several else ""),
                 type(kernel.layer).__name__,
                 kernel.precision,
                 _input_bits(kernel, call.binarized),

@@ -46,6 +46,8 @@ def rewrite(model: tf.keras.Model, *, pack_dense: bool) -> Callable[[], None]:
             setattr(layer, attribute, value)
 
     for layer in model._flatten_layers():
+        if isinstance(layer.call, tf.types.experimental.PolymorphicFunction):
+            change(layer, "call", layer.call.python_function)  # it may keep an earlier trace
         if isinstance(getattr(layer, "input_quantizer", None), lq.quantizers.SteTern):
             change(layer, "input_quantizer", _ternary(layer.input_quantizer))
         packed = _packed(layer, pack_dense)
@@ -64,10 +66,12 @@ def is_binarized(layer: Any, inputs: Any) -> bool:
         return getattr(quantizer, "precision", None) == 1 and not isinstance(
             quantizer, lq.quantizers.SteHeaviside
         )
-    return tf.is_symbolic_tensor(inputs) and _graph.is_binary_sign(_graph.source(inputs).op)
+    if inputs is None or not tf.is_symbolic_tensor(inputs):
+        return False
+    return _graph.is_binary_sign(_graph.source(inputs).op)
 
 
-def _packed(layer: Any, pack_dense: bool) -> Callable[[Any, Any], Any] | None:
+def _packed(layer: Any, pack_dense: bool) -> Callable[[Any, np.ndarray, Any], Any] | None:
     """The rewrite of a layer with a binary kernel, if there is one."""
     if getattr(getattr(layer, "kernel", None), "precision", None) != 1:
         return None
@@ -82,12 +86,12 @@ def _packed(layer: Any, pack_dense: bool) -> Callable[[Any, Any], Any] | None:
     return None
 
 
-def _if_binary(layer: Any, packed: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
-    call = layer.call
+def _if_binary(layer: Any, packed: Callable[[Any, np.ndarray, Any], Any]) -> Callable[[Any], Any]:
+    call, kernel = layer.call, layer.kernel.numpy()
 
     @tf.autograph.experimental.do_not_convert
     def either(inputs: Any) -> Any:
-        return packed(layer, inputs) if is_binarized(layer, inputs) else call(inputs)
+        return packed(layer, kernel, inputs) if is_binarized(layer, inputs) else call(inputs)
 
     return either
 
@@ -104,23 +108,19 @@ def _finish(layer: Any, outputs: Any) -> Any:
     return outputs if layer.activation is None else layer.activation(outputs)
 
 
-def _kernel(layer: Any) -> Any:
-    return tf.convert_to_tensor(layer.kernel)
-
-
-def _dense(layer: Any, inputs: Any) -> Any:
-    channels, units = layer.kernel.shape
+def _dense(layer: Any, kernel: np.ndarray, inputs: Any) -> Any:
+    channels, units = kernel.shape
     x = _quantized(layer, tf.reshape(inputs, [1, 1, -1, channels]))
-    x = tf.nn.conv2d(x, tf.reshape(_kernel(layer), [1, 1, channels, units]), 1, "VALID")
+    x = tf.nn.conv2d(x, kernel[None, None], 1, "VALID")
     shape = [-1 if n is None else n for n in [*inputs.shape[:-1], units]]
     return _finish(layer, tf.reshape(x, shape))
 
 
-def _conv1d(layer: Any, inputs: Any) -> Any:
+def _conv1d(layer: Any, kernel: np.ndarray, inputs: Any) -> Any:
     x = _padded(layer, _quantized(layer, inputs[:, None]), inputs)
     x = tf.nn.conv2d(
         x,
-        _kernel(layer)[None],
+        kernel[None],
         [1, layer.strides[0]],
         layer.padding.upper() if layer._is_native_padding else "VALID",
         dilations=[1, layer.dilation_rate[0]],
@@ -128,18 +128,18 @@ def _conv1d(layer: Any, inputs: Any) -> Any:
     return _finish(layer, x[:, 0])
 
 
-def _groups(layer: Any, inputs: Any) -> Any:
+def _groups(layer: Any, kernel: np.ndarray, inputs: Any) -> Any:
     parts = [
         tf.nn.conv2d(
             _padded(layer, _quantized(layer, x), inputs),
-            kernel,
+            part,
             layer.strides,
             layer.padding.upper() if layer._is_native_padding else "VALID",
             dilations=layer.dilation_rate,
         )
-        for x, kernel in zip(
+        for x, part in zip(
             tf.split(inputs, layer.groups, -1),
-            tf.split(_kernel(layer), layer.groups, -1),
+            np.split(kernel, layer.groups, -1),
             strict=True,
         )
     ]

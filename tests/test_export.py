@@ -56,15 +56,6 @@ def functional(body, shape=(8, 8, 32)):
     return randomize(keras.Model(x, body(x)))
 
 
-def two_inputs():
-    one, two = keras.Input((6, 6, 32), name="zeta"), keras.Input((6, 6, 32), name="alpha")
-    a, b = conv(name="a")(one), conv(name="b")(two)
-    shared = conv(name="shared")
-    c = shared(shared(layers.add([a, b])))
-    z = layers.GlobalAveragePooling2D(name="z")(c)
-    return randomize(keras.Model([one, two], [z, layers.concatenate([a, b], name="ab"), z, one]))
-
-
 SCALED = {**BINARY, "kernel_quantizer": "magnitude_aware_sign"}
 LATENT_FREE = {**BINARY, "kernel_quantizer": lq.quantizers.NoOp(precision=1)}
 WORD = 4  # bytes for 32 input channels
@@ -404,59 +395,6 @@ def test_max_pooling_that_is_an_output_stays():
     norm = model.layers[-1]
     norm.gamma.assign(np.abs(norm.gamma.numpy()))
     convert(model).verify(np.random.default_rng(0).normal(size=(8, 8, 8, 32)), model)
-
-
-def test_several_inputs_and_outputs():
-    model = two_inputs()
-    exported = convert(model, strict=True)
-    one, two = np.random.default_rng(0).normal(size=(2, 5, 6, 6, 32)).astype("float32")
-    for inputs in ([one, two], (one, two), {"alpha": two, "zeta": one}):
-        result = exported.verify(inputs, model)
-        assert [output.name for output in result.outputs] == model.output_names
-        assert all(output.relative < 1e-5 for output in result.outputs)
-    with pytest.raises(ValueError, match="computes something else"):
-        exported.verify([two, one], _swapped(model))
-    shared = next(record for record in exported.report.layers if record.name == "shared")
-    assert (shared.operator, shared.bytes) == ("2 LceBconv2d", 32 * 9 * WORD)
-
-
-def _swapped(model):
-    one, two = (keras.Input((6, 6, 32)) for _ in range(2))
-    return keras.Model([one, two], model([two, one]))
-
-
-@keras.utils.register_keras_serializable("tests")
-class Subclassed(keras.Model):
-    def __init__(self, units=4, **kwargs):
-        super().__init__(**kwargs)
-        self.units = units
-        self.conv = conv(name="conv")
-        self.dense = Q.QuantDense(units, name="dense", **BINARY)
-
-    def call(self, x):
-        return self.dense(layers.Flatten()(self.conv(x)))
-
-    def get_config(self):
-        return {"units": self.units, "name": self.name}
-
-
-def test_a_subclassed_model(digits):
-    model = Subclassed()
-    model(np.zeros((1, 4, 4, 32), "float32"))
-    exported = convert(randomize(model), strict=True)
-    assert [record.name for record in exported.report.layers] == ["conv", "dense"]
-    assert_computes_the_same(exported.model, model, samples((4, 4, 32), digits))
-
-
-def test_birealnet():
-    model = randomize(lqf.models.BiRealNet20((8, 8, 3), width=32))
-    exported = convert(model, strict=True)
-    x = np.random.default_rng(0).normal(size=(8, 8, 8, 3))
-    assert exported.verify(x, model, allowed=0.5).outputs[0].agreement >= 0.5
-    packed = [record for record in exported.report.layers if record.weight_bits == 1]
-    assert len(packed) == 18 == operators(exported.model)["LceBconv2d"]
-    bits = sum(int(np.prod(v.shape)) for v in model.variables if hasattr(v, "precision"))
-    assert exported.report.binary_weight_bytes == bits // 8
 
 
 STAGES = st.sampled_from(["conv", "strided", "dilated", "zeros", "norm", "pool", "shift", "groups"])
