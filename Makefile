@@ -12,7 +12,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 .DELETE_ON_ERROR:
 
 quickstart: .venv/$(STAMP)
-	.venv/bin/python examples/quickstart.py
+	.venv/bin/python examples/export_edge.py
 
 test: .venv/$(STAMP)
 	.venv/bin/python -m pytest

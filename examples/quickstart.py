@@ -62,24 +62,17 @@ class Progress(tf.keras.callbacks.Callback):
         )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=1)
-    args = parser.parse_args()
-
-    start = time.perf_counter()
-    tf.keras.utils.set_random_seed(args.seed)
+def train(epochs: int, seed: int) -> tuple[tf.keras.Model, np.ndarray]:
+    """The trained network, and the images that it never saw."""
+    tf.keras.utils.set_random_seed(seed)
     images, labels = load_digits(return_X_y=True)
     images = images.reshape(-1, 8, 8, 1).astype("float32") / 8 - 1
     x, x_test, y, y_test = train_test_split(
-        images, labels, test_size=1 / 3, random_state=args.seed, stratify=labels
+        images, labels, test_size=1 / 3, random_state=seed, stratify=labels
     )
 
     model = build_model()
-    steps = args.epochs * -(-len(x) // 32)
+    steps = epochs * -(-len(x) // 32)
     decay = tf.keras.optimizers.schedules.PolynomialDecay
     model.compile(
         optimizer=lqf.optimizers.FilteredFlip(
@@ -92,7 +85,7 @@ def main() -> None:
     )
     print(f"training on {len(x)} digits, {len(x_test)} held out")
     callbacks = [lqf.callbacks.FlipRatio(), Progress()]
-    model.fit(x, y, batch_size=32, epochs=args.epochs, verbose=0, callbacks=callbacks)
+    model.fit(x, y, batch_size=32, epochs=epochs, verbose=0, callbacks=callbacks)
 
     kernels = [model.get_layer(name).get_weights()[0] for name in ("binary_1", "binary_2")]
     values = np.unique(np.concatenate([kernel.ravel() for kernel in kernels]))
@@ -101,6 +94,19 @@ def main() -> None:
     print(f"\nbinary weights      {weights:,}, with values {values.tolist()}")
     print(f"their memory        {weights / 8000:.1f} kB packed, {weights / 250:.1f} kB as floats")
     print(f"test accuracy       {accuracy:.1%} of {len(x_test)} digits never trained on")
+    return model, x_test
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+
+    start = time.perf_counter()
+    train(args.epochs, args.seed)
     print(f"time                {time.perf_counter() - start:.0f} s")
 
 

@@ -5,8 +5,17 @@
 """
 
 from larq_filters import _keras as _keras  # first: selects Keras 2
-from larq_filters import callbacks, conversion, filters, models, optimizers, plots, recipes
+from larq_filters import callbacks, conversion, export, filters, models, optimizers, plots, recipes
 
 __version__ = "0.1.0"
 
-__all__ = ["callbacks", "conversion", "filters", "models", "optimizers", "plots", "recipes"]
+__all__ = [
+    "callbacks",
+    "conversion",
+    "export",
+    "filters",
+    "models",
+    "optimizers",
+    "plots",
+    "recipes",
+]

@@ -39,6 +39,23 @@ def test_quickstart_is_seeded():
     assert one == two and len(one) > 2
 
 
+def test_export_edge(tmp_path):
+    """`make quickstart`: trained, packed, verified on every image held out, within 40 s."""
+    result = run("export_edge.py", "--output", tmp_path / "new" / "folder", timeout=90)
+    assert result.returncode == 0, result.stderr
+    lines = [line for line in result.stdout.splitlines() if str(tmp_path) not in line]
+    assert all(len(line) <= 80 for line in lines)
+    assert "packed              2 of 2 layers" in result.stdout
+    assert "on 599 images held out" in result.stdout
+    assert re.search(r"dense .* 100.00% +0.00%", result.stdout)
+    assert float(re.search(r"test accuracy +([\d.]+)% of 599", result.stdout)[1]) >= 96.0
+    data = (tmp_path / "new" / "folder" / "digits.tflite").read_bytes()
+    header = (tmp_path / "new" / "folder" / "digits.h").read_text()
+    numbers = re.search(r"digits_tflite\[(\d+)\] = {(.*?)}", header, re.DOTALL)
+    assert bytes(int(n, 16) for n in numbers[2].split(",")) == data
+    assert int(numbers[1]) == len(data) < 16_000
+
+
 @pytest.fixture(scope="module")
 def small_cifar10(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tensorflow_datasets")

@@ -1,0 +1,108 @@
+"""How long a .tflite file takes on this machine, beside the same network in floats."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+from larq_filters import _lce
+
+import numpy as np
+
+CAVEAT = (
+    "Larq Compute Engine is made for 64-bit Arm. Elsewhere, x86 included, it runs\n"
+    "reference kernels: right outputs, but no measure of how fast a device is."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Latency:
+    """Time for one sample, in milliseconds.
+
+    Args:
+        name: What ran.
+        median: Half of the runs were faster.
+        lower: A quarter of the runs were faster.
+        upper: A quarter of the runs were slower.
+
+    Example:
+        >>> lqf.export.Latency("indirect", 5.2, 5.1, 5.4).median
+        5.2
+    """
+
+    name: str
+    median: float
+    lower: float
+    upper: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """Latencies of a file and of its network in floats; prints as a table, with the caveat.
+
+    Args:
+        latencies: One for each kernel choice, and one for LiteRT.
+        runs: Timed runs of each, taken in turns.
+        threads: Number of threads.
+
+    Example:
+        >>> latency = lqf.export.Latency("default", 26.0, 25.5, 26.5)
+        >>> print(lqf.export.Benchmark((latency,), runs=50, threads=1))
+        ms per sample, 50 runs each, 1 thread     median    quartiles
+        default                                    26.00    25.50 to 26.50
+        ...
+    """
+
+    latencies: tuple[Latency, ...]
+    runs: int
+    threads: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, of types that JSON has."""
+        return {
+            **dataclasses.asdict(self),
+            "latencies": [dataclasses.asdict(latency) for latency in self.latencies],
+            "caveat": CAVEAT.replace("\n", " "),
+        }
+
+    def __str__(self) -> str:
+        plural = "" if self.threads == 1 else "s"
+        head = f"ms per sample, {self.runs} runs each, {self.threads} thread{plural}"
+        lines = [f"{head:38}{'median':>10}    quartiles"]
+        lines += [
+            f"{t.name:38}{t.median:10.2f}    {t.lower:.2f} to {t.upper:.2f}" for t in self.latencies
+        ]
+        return "\n".join([*lines, CAVEAT])
+
+
+def litert(model: bytes, samples: dict[str, np.ndarray], threads: int) -> Callable[[], None]:
+    """What runs a plain .tflite file once, with LiteRT and its delegate XNNPACK.
+
+    Args:
+        model: The file, of one signature.
+        samples: A sample for each input, by name.
+        threads: Number of threads.
+    """
+    interpreter = _lce.load("ai_edge_litert.interpreter").Interpreter(
+        model_content=model, num_threads=threads
+    )
+    interpreter.allocate_tensors()
+    runner = interpreter.get_signature_runner()
+    runner(**samples)
+    return interpreter.invoke
+
+
+def measure(candidates: dict[str, Callable[[], Any]], runs: int, threads: int) -> Benchmark:
+    """Times candidates in turns, so that what else the machine does meets all of them."""
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for run in range(-2, runs):  # two to warm up
+        for name, candidate in candidates.items():
+            start = time.perf_counter()
+            candidate()
+            if run >= 0:
+                times[name].append(1e3 * (time.perf_counter() - start))
+    latencies = []
+    for name, values in times.items():
+        lower, median, upper = np.percentile(values, [25, 50, 75])
+        latencies.append(Latency(name, float(median), float(lower), float(upper)))
+    return Benchmark(tuple(latencies), runs, threads)

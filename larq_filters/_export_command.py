@@ -1,0 +1,199 @@
+"""`python -m larq_filters export`: a saved model to a packed .tflite file, in build scripts."""
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import zipfile
+from typing import Any
+
+from larq_filters import _lce, export
+from larq_filters._report import NotPacked, check_packed
+from larq_filters._verify import Mismatch
+
+import numpy as np
+import tensorflow as tf
+
+DONE, REFUSED, USAGE, NOT_PACKED, MISMATCH = range(5)
+
+# What Keras says of a class that it does not know; the last, where it takes its name for a layer.
+_CUSTOM = ("register", "custom_object", "be imported", "must be an instance of class Layer")
+
+_EPILOG = f"""exit codes:
+  {DONE}  OUT is written
+  {REFUSED}  the model, the samples or a folder cannot be used
+  {USAGE}  wrong arguments
+  {NOT_PACKED}  --strict: a layer that asks for 1-bit weights was not packed
+  {MISMATCH}  --verify: the file computes something else than the model
+Unless it is {DONE}, OUT is what it was before, and why is one sentence on stderr.
+"""
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Adds `export` to the subcommands of a parser, with `run` as its default `run`."""
+    parser = subparsers.add_parser(
+        "export",
+        help="pack a saved larq model into a .tflite file",
+        description="Converts a saved larq model to a .tflite file for Larq Compute Engine, whose "
+        "binary layers are packed to 1 bit per weight, and prints what became of each layer.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", metavar="MODEL", help="a .keras or .h5 file, or a SavedModel")
+    parser.add_argument("out", metavar="OUT", help="the .tflite file to write")
+    parser.add_argument(
+        "--strict", action="store_true", help="fail where a layer that asks for 1 bit is not packed"
+    )
+    parser.add_argument(
+        "--verify",
+        metavar="SAMPLES",
+        help="compare the file with the model on the samples in a .npy file, or in a .npz file "
+        "with an array for each input by name",
+    )
+    parser.add_argument(
+        "--tolerance", type=float, help="of --verify, in units of the largest output"
+    )
+    parser.add_argument(
+        "--allowed",
+        type=float,
+        default=0.0,
+        help="share of samples that may differ by more, as rounding may turn a sign; default: 0",
+    )
+    parser.add_argument("--report", metavar="FILE", help="write the report as JSON, too")
+    parser.add_argument("--target", choices=["arm", "xcore"], default="arm", help="default: arm")
+    parser.add_argument(
+        "--no-pack-dense",
+        dest="pack_dense",
+        action="store_false",
+        help="leave QuantDense layers in floats",
+    )
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        metavar="MODULE",
+        action="append",
+        default=[],
+        help="a Python module that registers custom layers; may be given again",
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Does what the parsed arguments say.
+
+    Args:
+        args: What the parser of `add_parser` made.
+
+    Returns:
+        The exit code.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # of Larq Compute Engine's TensorFlow
+    try:
+        _export(args)
+    except NotPacked as error:
+        return _say(error, NOT_PACKED)
+    except Mismatch as error:
+        return _say(error, MISMATCH)
+    except (ImportError, OSError, TypeError, ValueError) as error:
+        return _say(error, REFUSED)
+    return DONE
+
+
+def _export(args: argparse.Namespace) -> None:
+    for path in filter(None, (args.out, args.report)):
+        folder = os.path.dirname(path) or "."
+        if not (os.path.isdir(folder) and os.access(folder, os.W_OK)) or os.path.isdir(path):
+            raise ValueError(f"there is no folder to write to. Received: '{path}'")
+    for name in args.imports:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise ValueError(
+                "a module of --import cannot be imported. Received: "
+                f"'{name}', {type(error).__name__}: {error}"
+            ) from error
+    samples = None if args.verify is None else _samples(args.verify)
+    model = _load(args.model)
+    exported = export.convert(model, pack_dense=args.pack_dense, target=args.target)
+    print(exported.report)
+    if args.strict:
+        check_packed(exported.report)
+    result = {"report": exported.report.to_dict()}
+    if samples is not None:
+        verification = exported.verify(
+            samples, model, tolerance=args.tolerance, allowed=args.allowed
+        )
+        print(f"\n{verification}")
+        result["verification"] = verification.to_dict()
+    exported.save(args.out)
+    if args.report is not None:
+        _lce.write(args.report, (json.dumps(result, indent=2) + "\n").encode())
+
+
+def _load(path: str) -> tf.keras.Model:
+    if not os.path.exists(path):
+        raise ValueError(f"there is no such model. Received: '{path}'")
+    version = _keras_version(path)
+    if version.startswith("3"):
+        raise ValueError(
+            "this model is of Keras 3, and larq's layers are of Keras 2: build it with tf.keras "
+            f"after `import larq_filters`. Received: '{path}', saved by Keras {version}"
+        )
+    try:
+        model = tf.keras.models.load_model(path, compile=False)
+    except Exception as error:  # of many kinds, by file format and what is wrong
+        reason = " ".join(str(error).split())
+        if any(text in reason for text in _CUSTOM):
+            raise ValueError(
+                "the model has a custom object that is not known here: name the module that "
+                f"registers it with --import. Received: '{path}', {_shortened(reason)}"
+            ) from error
+        raise ValueError(
+            "this is not a whole model of Keras 2, as model.save writes it: .keras, .h5 or "
+            f"SavedModel. Received: '{path}', {_shortened(reason)}"
+        ) from error
+    if not isinstance(model, tf.keras.Model):
+        raise ValueError(
+            "this SavedModel has no Keras layers: save it with model.save, not with "
+            f"tf.saved_model.save. Received: '{path}'"
+        )
+    return model
+
+
+def _keras_version(path: str) -> str:
+    """The version of Keras that wrote a file, or nothing where that is not to be seen."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                return str(json.loads(archive.read("metadata.json"))["keras_version"])
+        if os.path.isfile(path):
+            import h5py
+
+            with h5py.File(path) as file:
+                return str(file.attrs.get("keras_version", ""))
+    except (KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile):
+        pass  # load_model says what is wrong
+    return ""
+
+
+def _samples(path: str) -> Any:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        return loaded if isinstance(loaded, np.ndarray) else {k: loaded[k] for k in loaded.files}
+    except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            "the samples are not a .npy or .npz file of numbers, as np.save writes them. Received: "
+            f"'{path}', {_shortened(str(error))}"
+        ) from error
+
+
+def _shortened(reason: str) -> str:
+    reason = " ".join(reason.split())
+    return reason if len(reason) <= 200 else f"{reason[:200]}…"
+
+
+def _say(error: Exception, code: int) -> int:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,152 @@
+"""An uncompiled clone of a model whose kernels hold what they are quantized to."""
+
+import dataclasses
+from typing import Any
+
+from larq_filters import _quantizers, conversion
+
+import larq as lq
+import numpy as np
+import tensorflow as tf
+
+_KERNELS = {
+    "kernel": "kernel_quantizer",
+    "depthwise_kernel": "depthwise_quantizer",
+    "pointwise_kernel": "pointwise_quantizer",
+    "recurrent_kernel": "recurrent_quantizer",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """A kernel of the clone.
+
+    Args:
+        layer: The layer that it belongs to.
+        attribute: Its name there.
+        precision: The bits that its quantizer asks for, 32 without one.
+        values: What it is quantized to, in the shape that the layer keeps it.
+    """
+
+    layer: Any
+    attribute: str
+    precision: int
+    values: np.ndarray
+
+
+def check_model(model: Any) -> None:
+    """Refuses what no file can be made of, in one sentence each."""
+    kind = f"{type(model).__module__}.{type(model).__name__}"
+    if not isinstance(model, tf.keras.Model):
+        if any(c.__module__.startswith("keras.") for c in type(model).__mro__):
+            raise TypeError(
+                "this is a model of Keras 3, and larq's layers are of Keras 2: build it with "
+                f"tf.keras after `import larq_filters`. Received: {kind}"
+            )
+        raise TypeError(
+            "convert takes a model of Keras 2 (tf.keras.Model); a file is loaded with "
+            f"tf.keras.models.load_model first. Received: {kind}"
+        )
+    if not model.built:
+        raise ValueError(
+            "the model has no weights yet: train it, or call it on an input of the right shape. "
+            f"Received: model '{model.name}', not built"
+        )
+    for layer in model._flatten_layers():
+        if any(c.__name__.startswith("Revived") for c in type(layer).__mro__[1:]):
+            raise ValueError(
+                "a layer of the SavedModel has lost its class, which was not known when it was "
+                "loaded: import or register it first, or save the model as .keras. Received: "
+                f"layer '{layer.name}' of class {type(layer).__name__}"
+            )
+        if layer.compute_dtype not in ("float32", None) and layer.weights:
+            raise ValueError(
+                "a file computes in float32, not in mixed precision: build the model under the "
+                "policy float32 and copy the weights with set_weights. Received: layer "
+                f"'{layer.name}' with policy {layer.dtype_policy.name}"
+            )
+
+
+def freeze(model: tf.keras.Model) -> tuple[tf.keras.Model, list[Kernel]]:
+    """The clone, and its kernels.
+
+    Raises:
+        ValueError: The model cannot be cloned, or a binary kernel is not ± one scale per channel.
+    """
+    try:
+        clone = conversion._clone(model)
+    except ValueError as error:
+        raise ValueError(
+            f"model '{model.name}' cannot be cloned, and export works on a clone: give its class "
+            "and its layers a get_config and a from_config. Received: "
+            f"{error.__cause__ or error}"
+        ) from error
+    kernels, seen = [], set()
+    for layer in clone._flatten_layers():
+        for attribute, quantizer_name in _KERNELS.items():
+            variable = getattr(layer, attribute, None)
+            if not isinstance(variable, tf.Variable) or id(variable) in seen:
+                continue
+            seen.add(id(variable))
+            quantizer = getattr(variable, "quantizer", None)
+            values = tf.convert_to_tensor(variable).numpy()  # the latent ones
+            if quantizer is not None:
+                values = np.asarray(_quantizers.fresh(quantizer)(values))
+                _keep(layer, variable, quantizer_name, values)
+            precision = getattr(variable, "precision", None) or 32
+            kernel = Kernel(layer, attribute, precision, values)
+            if precision == 1:
+                _check_kernel(kernel, quantizer)
+            kernels.append(kernel)
+    return clone, kernels
+
+
+def check_clone(model: tf.keras.Model, clone: tf.keras.Model, structure: Any) -> None:
+    """Refuses a clone with other outputs: its config does not say all that the model computes."""
+    rng = np.random.default_rng(0)
+    specs = tf.nest.flatten(structure)
+    values = [
+        tf.cast(rng.normal(size=[1, *s.shape[1:]]) * (2 if s.dtype.is_floating else 0), s.dtype)
+        for s in specs
+    ]
+    inputs = tf.nest.pack_sequence_as(structure, values)
+    one, two = (tf.nest.flatten(m(inputs, training=False)) for m in (model, clone))
+    for a, b in zip(one, two, strict=True):
+        if not np.allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(a).max(initial=0), equal_nan=True):
+            raise ValueError(
+                "the clone that export works on computes something else: give every layer of your "
+                "own a get_config that holds all its arguments. Received: model "
+                f"'{model.name}', and outputs that differ by {np.abs(a - b).max():.3g}"
+            )
+
+
+def _keep(layer: Any, variable: Any, quantizer_name: str, values: np.ndarray) -> None:
+    """Makes a kernel hold what it is quantized to, so that this is what the file gets."""
+    quantizer = lq.quantizers.NoOp(precision=variable.precision)
+    if hasattr(layer, quantizer_name):
+        setattr(layer, quantizer_name, quantizer)
+    variable.quantizer = quantizer
+    variable.assign(values)
+
+
+def _check_kernel(kernel: Kernel, quantizer: Any) -> None:
+    """Refuses a binary kernel that is not ± one positive scale per output channel."""
+    magnitudes = np.abs(kernel.values).reshape(-1, kernel.values.shape[-1])
+    good = np.isfinite(magnitudes) & (magnitudes > 0.0) & (magnitudes == magnitudes[:1])
+    if good.all():
+        return
+    bad = int(np.argmin(good))
+    received = kernel.values.reshape(magnitudes.shape).ravel()[bad]
+    if isinstance(quantizer, lq.quantizers.NoOp):
+        way_out = (
+            "train it with a FilteredFlip, which makes and keeps it ±1, or make it ±1 with "
+            "layer.set_weights"
+        )
+    else:
+        way_out = "give the layer a kernel quantizer such as 'ste_sign'"
+    raise ValueError(
+        f"the {kernel.attribute} of layer '{kernel.layer.name}' asks for 1 bit and is not ±1, nor "
+        "± one scale per output channel, so it would silently become a float layer: "
+        f"{way_out}. Received: {int((~good).sum())} of {good.size} weights "
+        f"off, the first of them {received:g}, with quantizer '{_quantizers.name(quantizer)}'"
+    )

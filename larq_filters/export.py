@@ -1,0 +1,199 @@
+"""Packed models for edge devices: trained larq models as .tflite files, with proof."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from larq_filters import _benchmark, _flatbuffer, _frozen, _lce, _rewrite, _trace
+from larq_filters._benchmark import Benchmark, Latency
+from larq_filters._exported import Exported, Interface
+from larq_filters._report import LayerRecord, Report, check_packed, make_report
+from larq_filters._verify import Difference, Verification
+
+import numpy as np
+import tensorflow as tf
+
+__all__ = [
+    "Benchmark",
+    "Difference",
+    "Exported",
+    "Latency",
+    "LayerRecord",
+    "Report",
+    "Verification",
+    "benchmark",
+    "convert",
+]
+
+_TARGETS = ("arm", "xcore")
+
+
+def convert(
+    model: tf.keras.Model,
+    *,
+    strict: bool = False,
+    pack_dense: bool = True,
+    target: str = "arm",
+    inference_input_type: tf.DType | str = tf.float32,
+    inference_output_type: tf.DType | str = tf.float32,
+    experimental_default_int8_range: tuple[float, float] | None = None,
+) -> Exported:
+    """A .tflite file of a larq model, whose binary layers are packed to 1 bit per weight.
+
+    Works on an uncompiled clone, in which kernels hold what they are quantized to and these layers
+    are rewritten exactly, so that Larq Compute Engine packs them: `QuantDense`, `QuantConv1D`, and
+    `QuantConv2D` in groups of a channel count that is not a multiple of 32; batch norm goes before
+    the max pooling that it follows, if its γ ≥ 0.
+
+    Args:
+        model: A Keras 2 model with fixed input shapes, trained with latent weights or without,
+            compiled or not. It is left as it was.
+        strict: Whether to refuse a model of which a layer that asks for 1-bit weights is not
+            packed.
+        pack_dense: Whether `QuantDense` layers with binarized inputs leave as 1×1 convolutions;
+            otherwise they leave in floats.
+        target: 'arm', or 'xcore', which pads with ones only.
+        inference_input_type: float32, or int8 for a model with fake quantization.
+        inference_output_type: Like `inference_input_type`.
+        experimental_default_int8_range: Range of all values without fake quantization, to measure
+            the latency, not the outputs, of an int8 file.
+
+    Returns:
+        The file, and a report on each of its layers.
+
+    Raises:
+        TypeError: `model` is not a Keras 2 model.
+        ValueError: What cannot be exported, by name: a model that is not built or cannot be cloned,
+            mixed precision, a shape that is not fixed, a binary kernel that is not ± one scale per
+            output channel, and with `strict` a layer that was not packed.
+        ImportError: The extra `export` is not installed.
+
+    Example:
+        >>> binary = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
+        >>> model = tf.keras.Sequential([
+        ...     lq.layers.QuantDense(64, input_shape=(128,), **binary),
+        ...     tf.keras.layers.Dense(10),
+        ... ])
+        >>> exported = lqf.export.convert(model, strict=True)
+        >>> exported.report.binary_weight_bytes, exported.report.binary_weight_bytes_as_floats
+        (1024, 32768)
+
+    Source:
+        Bannink et al., "Larq Compute Engine: Design, Benchmark, and Deploy State-of-the-Art
+        Binarized Neural Networks", MLSys 2021 (arXiv 2011.09398).
+    """
+    if target not in _TARGETS:
+        raise ValueError(f"target is one of {_TARGETS}. Received: target={target!r}")
+    dtypes = tuple(
+        _dtype(name, value)
+        for name, value in (
+            ("inference_input_type", inference_input_type),
+            ("inference_output_type", inference_output_type),
+        )
+    )
+    _frozen.check_model(model)
+    _lce.load("larq_compute_engine")
+    structure = _trace.input_structure(model)
+    clone, kernels = _frozen.freeze(model)
+    _frozen.check_clone(model, clone, structure)
+    restore = _rewrite.rewrite(clone, pack_dense=pack_dense)
+    traced = _trace.trace(clone, kernels, structure)
+    data = _lce.convert(
+        traced.function,
+        traced.module,
+        dtypes=dtypes,
+        target=target,
+        experimental_default_int8_range=experimental_default_int8_range,
+    )
+    file = _flatbuffer.read(data)
+    _check_runs(data, file)
+    report = make_report(file, kernels, traced, pack_dense=pack_dense, target=target)
+    if strict:
+        check_packed(report)
+
+    def plain() -> bytes:
+        restore()
+        again = _trace.trace(clone, kernels, structure)
+        return _lce.convert_float(again.function, again.module)
+
+    return Exported(data, report, Interface.of(file, traced), plain)
+
+
+def benchmark(
+    exported: Exported, runs: int = 50, threads: int = 1, indirect: bool | None = None
+) -> Benchmark:
+    """Measures how long a file takes for one sample on this machine, beside floats in LiteRT.
+
+    The float file is of the same network, converted by plain TensorFlow Lite, and runs in LiteRT
+    with its delegate XNNPACK. All take turns. On x86, Larq Compute Engine runs reference kernels.
+
+    Args:
+        exported: What `convert` made.
+        runs: Timed runs of each.
+        threads: Number of threads.
+        indirect: Whether to use Larq Compute Engine's indirect kernels (`use_indirect_bgemm`), its
+            default ones, or with None both, each where the file can run with them.
+
+    Returns:
+        Medians and quartiles in milliseconds.
+
+    Raises:
+        ValueError: `runs` or `threads` below 1, or kernels that cannot run the file.
+
+    Example:
+        >>> binary = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
+        >>> model = tf.keras.Sequential([
+        ...     lq.layers.QuantConv2D(8, 3, input_shape=(8, 8, 32), **binary),
+        ... ])
+        >>> result = lqf.export.benchmark(lqf.export.convert(model), runs=3)
+        >>> [latency.name for latency in result.latencies]
+        ['default', 'indirect', 'float, LiteRT']
+    """
+    for name, value in (("runs", runs), ("threads", threads)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} is a whole number from 1 on. Received: {name}={value!r}")
+    if indirect is None:
+        kernels = [k for k in exported.report.kernels if k != "reference"]
+        kernels = kernels or list(exported.report.kernels)
+    else:
+        kernels = ["indirect" if indirect else "default"]
+    samples = [
+        np.random.default_rng(0).normal(size=spec.shape).astype(spec.dtype.as_numpy_dtype)
+        for spec in exported._interface.specs
+    ]
+    candidates: dict[str, Callable[[], Any]] = {}
+    for kernel in kernels:
+        interpreter = exported._interpreter(kernel, threads)
+        candidates[kernel] = functools.partial(interpreter.invoke, interpreter.prepare(samples))
+    candidates["float, LiteRT"] = _benchmark.litert(
+        exported._plain(), dict(zip(exported._interface.input_names, samples, strict=True)), threads
+    )
+    return _benchmark.measure(candidates, runs, threads)
+
+
+def _dtype(name: str, value: Any) -> tf.DType:
+    try:
+        dtype = tf.as_dtype(value)
+    except TypeError:
+        dtype = None
+    if dtype not in (tf.float32, tf.int8):
+        raise ValueError(f"{name} is float32 or int8. Received: {name}={value!r}")
+    return dtype
+
+
+def _check_runs(data: bytes, file: _flatbuffer.File) -> None:
+    """Refuses a file that no interpreter of Larq Compute Engine takes."""
+    if not file.kernels:
+        raise ValueError(
+            "Larq Compute Engine has no kernel for this file: zero padding needs float outputs, or "
+            "an even number of channels. Use pad_values=1.0. Received: "
+            f"{sorted({op.name for op in file.operators if not op.kernels})}"
+        )
+    try:
+        _lce.Interpreter(data, (), (), file.kernels[0])
+    except RuntimeError as error:
+        others = sorted({op.name for op in file.operators if not op.is_binary})
+        raise ValueError(
+            "Larq Compute Engine converted the model and cannot run it: replace the layers of "
+            f"operators that TensorFlow Lite does not have. Received: operators {others}"
+        ) from error

@@ -1,0 +1,198 @@
+"""`export` in a process of its own, as a build script calls it."""
+
+import argparse
+import importlib
+import json
+import os
+import subprocess
+import sys
+import zipfile
+
+from larq_filters import _export_command
+
+import larq as lq
+import larq_compute_engine as lce
+import numpy as np
+import pytest
+import tensorflow as tf
+from export_helpers import BINARY, conv, layers, operators, stack
+
+keras = tf.keras
+pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
+
+CUSTOM = """
+import tensorflow as tf
+
+
+@tf.keras.utils.register_keras_serializable("tests")
+class PlusOne(tf.keras.layers.Layer):
+    def call(self, x):
+        return x + 1.0
+"""
+
+
+def parse(*arguments):
+    parser = argparse.ArgumentParser()
+    _export_command.add_parser(parser.add_subparsers(required=True))
+    return parser.parse_args(["export", *map(str, arguments)])
+
+
+def run(*arguments):
+    args = parse(*arguments)
+    return args.run(args)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Models on disk, good and bad, and samples."""
+    folder = tmp_path_factory.mktemp("models")
+    keras.utils.set_random_seed(0)
+    model = stack(conv(8), conv(4), layers.BatchNormalization(), shape=(4, 4, 8))
+    for name in ("model.keras", "model.h5", "saved_model"):
+        model.save(folder / name)
+    model.save_weights(folder / "weights.h5")
+    stack(conv(4, input_quantizer=None), shape=(4, 4, 8)).save(folder / "unpacked.keras")
+    tf.saved_model.save(tf.Module(), folder / "no_keras")
+    for suffix in ("keras", "h5"):
+        whole = (folder / f"model.{suffix}").read_bytes()
+        (folder / f"truncated.{suffix}").write_bytes(whole[: len(whole) // 2])
+        (folder / f"corrupt.{suffix}").write_bytes(os.urandom(500))
+    with zipfile.ZipFile(folder / "keras_3.keras", "w") as archive:
+        archive.writestr("metadata.json", json.dumps({"keras_version": "3.5.0"}))
+        archive.writestr("config.json", "{}")
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    stack(conv(4), shape=(4, 4, 8)).save(folder / "mixed.keras")
+    keras.mixed_precision.set_global_policy("float32")
+    (folder / "modules").mkdir()
+    (folder / "modules" / "plus_one.py").write_text(CUSTOM)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder / "modules"))
+        layer = importlib.import_module("plus_one").PlusOne()
+        custom = stack(layer, conv(4), shape=(4, 4, 8))
+        custom.save(folder / "custom.keras")
+        custom.save(folder / "custom_saved_model")
+    del sys.modules["plus_one"]
+    keras.utils.get_custom_objects().pop("tests>PlusOne")
+    samples = np.random.default_rng(0).normal(size=(6, 4, 4, 8))
+    np.save(folder / "samples.npy", samples)
+    np.savez(folder / "samples.npz", **{model.input_names[0]: samples})
+    np.save(folder / "others.npy", samples[..., :3])
+    (folder / "text.npy").write_text("not numbers")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5", "saved_model"])
+@pytest.mark.parametrize("samples", ["samples.npy", "samples.npz"])
+def test_exports(name, samples, folder, tmp_path, capsys):
+    out, report = tmp_path / "out.tflite", tmp_path / "report.json"
+    arguments = ["--strict", "--verify", folder / samples, "--report", report]
+    assert run(folder / name, out, *arguments) == 0
+    data = out.read_bytes()
+    assert operators(data) == {"LceQuantize": 1, "LceBconv2d": 2}
+    x = np.load(folder / "samples.npy").astype("float32")
+    expected = keras.models.load_model(folder / "model.keras").predict(x, verbose=0)
+    np.testing.assert_allclose(lce.testing.Interpreter(data).predict(x), expected, atol=1e-4)
+    written = json.loads(report.read_text())
+    assert written["report"]["totals"]["file_bytes"] == len(data)
+    assert written["verification"]["outputs"][0]["beyond"] == 0.0
+    printed = capsys.readouterr()
+    assert "packed              2 of 2 layers" in printed.out and not printed.err
+    assert all(len(line) <= 80 for line in printed.out.splitlines())
+    assert sorted(os.listdir(tmp_path)) == ["out.tflite", "report.json"]
+
+
+# name: (arguments after MODEL and OUT, exit code, in the sentence)
+REFUSED = {
+    "missing.keras": ([], 1, "there is no such model"),
+    "truncated.keras": ([], 1, "not a whole model"),
+    "truncated.h5": ([], 1, "not a whole model"),
+    "corrupt.keras": ([], 1, "not a whole model"),
+    "corrupt.h5": ([], 1, "not a whole model"),
+    "weights.h5": ([], 1, "not a whole model"),
+    "samples.npz": ([], 1, "not a whole model"),
+    "modules": ([], 1, "not a whole model"),
+    "no_keras": ([], 1, "has no Keras layers"),
+    "keras_3.keras": ([], 1, "is of Keras 3"),
+    "mixed.keras": ([], 1, "not in mixed precision"),
+    "custom.keras": ([], 1, "a custom object that is not known here"),
+    "custom_saved_model": ([], 1, "a layer of the SavedModel has lost its class"),
+    "unpacked.keras": (["--strict"], 3, "its input is not binarized"),
+    "model.keras": (["--verify", "others.npy"], 1, "samples for every input"),
+    "model.h5": (["--verify", "text.npy"], 1, "not a .npy or .npz file"),
+    "saved_model": (["--verify", "samples.npy", "--tolerance", "0"], 4, "something else"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refuses_in_one_sentence_and_writes_nothing(name, folder, tmp_path, capsys, monkeypatch):
+    arguments, code, text = REFUSED[name]
+    monkeypatch.chdir(folder)
+    (tmp_path / "out.tflite").write_text("before")
+    assert run(name, tmp_path / "out.tflite", *arguments) == code
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and text in error and "Received: " in error
+    assert error.count("\n") == 1
+    assert os.listdir(tmp_path) == ["out.tflite"]
+    assert (tmp_path / "out.tflite").read_text() == "before"
+
+
+def test_refuses_where_it_cannot_write(folder, tmp_path, capsys):
+    for out, extra in (("missing/out.tflite", []), ("out", ["--report", tmp_path / "no" / "r"])):
+        assert run(folder / "model.keras", tmp_path / out, *extra) == 1
+        assert "no folder to write to" in capsys.readouterr().err
+    assert not os.listdir(tmp_path)
+
+
+def test_a_module_registers_custom_layers(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(folder / "modules"))
+    arguments = ["--import", "plus_one", "--verify", folder / "samples.npy", "--strict"]
+    assert run(folder / "custom.keras", tmp_path / "out.tflite", *arguments) == 0
+    assert run(folder / "custom.keras", tmp_path / "two.tflite", "--import", "plus_two") == 1
+    assert "'plus_two', ModuleNotFoundError" in capsys.readouterr().err
+
+
+def test_options_reach_the_converter(tmp_path):
+    dense = [lq.layers.QuantDense(8, **BINARY)]
+    stack(*dense, shape=(32,)).save(tmp_path / "dense.keras")
+    stack(conv(4, pad_values=0.0), shape=(4, 4, 8)).save(tmp_path / "zeros.keras")
+    assert run(tmp_path / "dense.keras", tmp_path / "a", "--strict") == 0
+    assert run(tmp_path / "dense.keras", tmp_path / "a", "--strict", "--no-pack-dense") == 3
+    assert run(tmp_path / "zeros.keras", tmp_path / "a", "--strict", "--target", "arm") == 0
+    assert run(tmp_path / "zeros.keras", tmp_path / "a", "--strict", "--target", "xcore") == 3
+
+
+def test_wrong_arguments_are_code_2(capsys):
+    for arguments in ([], ["one"], ["one", "two", "--target", "x86"]):
+        with pytest.raises(SystemExit) as error:
+            parse(*arguments)
+        assert error.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as error:
+        parse("--help")
+    assert error.value.code == 0 and "exit codes:" in capsys.readouterr().out
+
+
+SCRIPT = """
+import argparse, sys
+from larq_filters import _export_command
+assert "larq_compute_engine" not in sys.modules
+parser = argparse.ArgumentParser()
+_export_command.add_parser(parser.add_subparsers(required=True))
+args = parser.parse_args()
+sys.exit(args.run(args))
+"""
+
+
+def test_in_a_process(folder, tmp_path):
+    def call(*arguments):
+        command = [sys.executable, "-c", SCRIPT, "export", *map(str, arguments)]
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+
+    done = call(folder / "model.keras", tmp_path / "out.tflite", "--strict")
+    assert done.returncode == 0, done.stderr
+    lce.testing.Interpreter((tmp_path / "out.tflite").read_bytes())
+    refused = call(folder / "truncated.keras", tmp_path / "two.tflite")
+    assert refused.returncode == 1 and "Traceback" not in refused.stderr
+    assert refused.stderr.splitlines()[-1].startswith("error: this is not a whole model")
+    assert os.listdir(tmp_path) == ["out.tflite"]
