@@ -4,16 +4,17 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from larq_filters import _explain_command
+from larq_filters import _explain_command, _export_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one of the commands; returns the exit status: 0 done, 1 refused, 2 misspelled."""
+    """Runs one of the commands; returns its exit code: 0 done, 1 refused, 2 wrong arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m larq_filters", description="Binary neural networks without latent weights."
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _explain_command.add_parser(commands)
+    _export_command.add_parser(commands)
     parsed = parser.parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):  # Greek letters on a terminal that has none
         if hasattr(stream, "reconfigure"):

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
             _draw(explanation.linear, args.plot)
             print(f"\nThe picture is in {args.plot}.")
     except (ImportError, OSError, ValueError) as error:
-        print(f"larq_filters explain: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -56,7 +56,7 @@ def test_explain_refuses(arguments, text, tmp_path, monkeypatch):
     result = run("explain", *arguments)
     assert result.returncode == 1
     last = result.stderr.splitlines()[-1]  # after TensorFlow's own
-    assert last.startswith("larq_filters explain: ") and text in last
+    assert last.startswith("error: ") and text in last
     assert "Traceback" not in result.stderr
     assert not os.listdir(tmp_path)
 
