@@ -183,6 +183,11 @@ def test_imagenet(small_imagenet, tmp_path):
     kernels = [w for w in model.get_weights() if w.ndim == 4 and w.shape[2] > 3]
     assert len(kernels) == 13 + 13 + 5
     assert all(set(np.unique(kernel)) == {-1.0, 1.0} for kernel in kernels)
+    packed = tmp_path / "network.tflite"
+    command = (sys.executable, "-m", "larq_filters", "export", network, packed, "--strict")
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert "packed              31 of 31 layers" in result.stdout and packed.exists()
     output, history = train("--epochs", 1, "--teacher", network, "--teacher-logits", logits)
     assert np.load(logits).shape == (96, 1000) and np.isfinite(history["loss"]).all()
 

@@ -131,3 +131,14 @@ def test_other_quantizers(make):
         assert isinstance(layer.kernel_constraint, lq.constraints.WeightClip)
     assert not any(getattr(v, "precision", None) == 1 for v in real.trainable_variables)
     assert [w.shape for w in real.get_weights()] == [w.shape for w in latent.get_weights()]
+
+
+@pytest.mark.parametrize("make", SMALL, ids=lambda make: make.__name__)
+def test_packs(make):
+    model = lqf.conversion.to_latent_free(make(**SMALL[make]))  # its kernels are ±1 from now on
+    exported = lqf.export.convert(model, strict=True)
+    packed = [record for record in exported.report.layers if record.packed]
+    assert len(packed) == len(binary_layers(model))
+    shape = (4, *SMALL[make]["input_shape"])
+    x = np.random.default_rng(0).normal(size=shape).astype("float32")
+    exported.verify(x, model, allowed=0.5)  # deep networks carry on what rounding flips
