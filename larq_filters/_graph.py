@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 _PASS_ON = ("Identity", "Reshape", "Squeeze", "ExpandDims")
+_MERGED = ("Identity", "BiasAdd", "FusedBatchNormV3", "Relu", "Relu6", "Maximum", "Minimum")
 _ELEMENTWISE = ("Add", "AddV2", "Sub", "Mul", "RealDiv")
 
 
@@ -35,8 +36,8 @@ def check(graph: Any, binary: dict[str, str]) -> None:
         binary: Names of layers with binary kernels, by their name scopes.
 
     Raises:
-        ValueError: A sum of signs whose sign is not binary, or a constant that varies over
-            positions right behind a binary convolution.
+        ValueError: A sum of signs whose sign is not binary, or right behind a binary convolution a
+            constant that varies over positions, or a factor of more than one dimension.
     """
     for operation in graph.get_operations():
         if _is_sign_of_sum(operation) and not is_binary_sign(operation):
@@ -50,8 +51,8 @@ def check(graph: Any, binary: dict[str, str]) -> None:
             if layer is not None:
                 raise ValueError(
                     f"Larq Compute Engine merges constants into the binary convolution '{layer}', "
-                    "and takes one that varies over positions for one value per channel: give it "
-                    "one value per channel, or put a layer such as PReLU between the two. "
+                    "and gets those wrong that are not of shape (channels,): give it that shape, "
+                    "or put a layer such as PReLU between the two. "
                     f"Received: operation '{operation.name}'"
                 )
 
@@ -65,14 +66,17 @@ def _is_sign_of_sum(operation: Any) -> bool:
 
 
 def _convolution_before(operation: Any, binary: dict[str, str]) -> str | None:
-    """The binary layer that a constant of this operation is merged into, if it varies."""
+    """The binary layer that a constant of this operation would be merged into in a wrong way."""
     pairs = [tuple(operation.inputs)]
     if operation.type not in ("Sub", "RealDiv"):
         pairs.append((pairs[0][1], pairs[0][0]))
     for value, other in pairs:
-        shape = other.shape
-        varies = shape.rank is None or any(n != 1 for n in shape[:-1])
-        if not varies or not _is_constant(other):
+        shape, is_sum = other.shape, operation.type in ("Add", "AddV2", "Sub")
+        if shape.rank is not None and (
+            shape.rank <= 1 or (is_sum and all(n == 1 for n in shape[:-1]))
+        ):
+            continue
+        if not _is_constant(other):
             continue
         behind = value
         while True:
@@ -85,7 +89,7 @@ def _convolution_before(operation: Any, binary: dict[str, str]) -> str | None:
                 if not any(constant):
                     break
                 behind = behind.op.inputs[1 if constant[0] else 0]
-            elif kind in ("Identity", "BiasAdd", "FusedBatchNormV3"):
+            elif kind in _MERGED:
                 behind = behind.op.inputs[0]
             else:
                 break

@@ -194,6 +194,7 @@ def _check_runs(data: bytes, file: _flatbuffer.File) -> None:
     except RuntimeError as error:
         others = sorted({op.name for op in file.operators if not op.is_binary})
         raise ValueError(
-            "Larq Compute Engine converted the model and cannot run it: replace the layers of "
-            f"operators that TensorFlow Lite does not have. Received: operators {others}"
+            "Larq Compute Engine converted the model and cannot run it: replace operators that "
+            "TensorFlow Lite does not have, and give constants that are added to a binary "
+            f"convolution the shape (channels,). Received: operators {others}"
         ) from error

@@ -10,7 +10,16 @@ import larq_compute_engine as lce
 import numpy as np
 import pytest
 import tensorflow as tf
-from export_helpers import BINARY, conv, layers, operators, randomize, stack
+from export_helpers import (
+    BINARY,
+    assert_computes_the_same,
+    conv,
+    layers,
+    operators,
+    randomize,
+    samples,
+    stack,
+)
 from helpers import assert_one_sentence, assert_same, model_state
 
 keras = tf.keras
@@ -82,12 +91,25 @@ class ThreeOrMore(layers.Layer):
         return tf.sign(tf.sign(x - 0.5) + tf.sign(x + 0.5))
 
 
-class Positions(layers.Layer):
-    def build(self, shape):
-        self.shift = self.add_weight("shift", shape[1:])
+class Constant(layers.Layer):
+    """Adds a constant, or multiplies with it."""
+
+    def __init__(self, kind, shape, **kwargs):
+        super().__init__(**kwargs)
+        self.kind, self.shape = kind, shape
+
+    def build(self, _):
+        self.constant = self.add_weight("constant", self.shape)
 
     def call(self, x):
-        return self.shift + x
+        return x * self.constant if self.kind == "factor" else self.constant + x
+
+    def get_config(self):
+        return {**super().get_config(), "kind": self.kind, "shape": self.shape}
+
+
+def with_constant(kind, shape, *between):
+    return stack(conv(name="before"), *between, Constant(kind, shape), conv(4))
 
 
 class Forgetful(layers.Layer):
@@ -134,10 +156,25 @@ REFUSED = {
         ValueError,
         "takes the sign of a sum of signs for a binary one",
     ),
-    "positions": (
-        lambda: stack(conv(4, name="before"), layers.BatchNormalization(), Positions(), conv(4)),
+    "a shift that varies": (
+        lambda: with_constant("shift", (8, 8, 32), layers.BatchNormalization()),
         ValueError,
         "binary convolution 'before'",
+    ),
+    "a factor that varies": (
+        lambda: with_constant("factor", (8, 1, 1), layers.ReLU()),
+        ValueError,
+        "binary convolution 'before'",
+    ),
+    "a factor of three dimensions": (
+        lambda: with_constant("factor", (1, 1, 32)),
+        ValueError,
+        "give it that shape",
+    ),
+    "a shift of the output of three dimensions": (
+        lambda: stack(conv(4), Constant("shift", (1, 1, 4))),
+        ValueError,
+        "the shape (channels,)",
     ),
     "string operators": (
         lambda: stack(layers.Lambda(lambda x: tf.strings.length(tf.strings.as_string(x)))),
@@ -152,6 +189,17 @@ def test_refuses_in_one_sentence(name):
     make, kind, text = REFUSED[name]
     model = make()
     assert_one_sentence(lambda: convert(model), kind, text)
+
+
+@pytest.mark.parametrize("kind", ["shift", "factor"])
+@pytest.mark.parametrize("shape", [(32,), (1,), ()])
+def test_constants_that_are_merged_right(kind, shape, digits):
+    for between in ([], [layers.PReLU(shared_axes=[1, 2])], [layers.ReLU()]):
+        model = with_constant(kind, shape, *between)
+        exported = convert(model, strict=True)
+        assert_computes_the_same(exported.model, model, samples((8, 8, 32), digits))
+    model = with_constant(kind, (8, 8, 32), layers.PReLU())
+    assert_computes_the_same(convert(model).model, model, samples((8, 8, 32), digits))
 
 
 ARGUMENTS = {
