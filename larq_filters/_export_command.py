@@ -8,9 +8,9 @@ import sys
 import zipfile
 from typing import Any
 
-from larq_filters import _lce, export
-from larq_filters._report import NotPacked, check_packed
-from larq_filters._verify import Mismatch
+from larq_filters import _files, export
+from larq_filters.export._report import NotPacked, check_packed
+from larq_filters.export._verify import Mismatch
 
 import numpy as np
 import tensorflow as tf
@@ -129,7 +129,7 @@ def _export(args: argparse.Namespace) -> None:
         result["verification"] = verification.to_dict()
     exported.save(args.out)
     if args.report is not None:
-        _lce.write(args.report, (json.dumps(result, indent=2) + "\n").encode())
+        _files.write(args.report, (json.dumps(result, indent=2) + "\n").encode())
 
 
 def _load(path: str) -> tf.keras.Model:

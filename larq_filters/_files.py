@@ -17,8 +17,18 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield beside
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError as error:
+        if error.errno is None:
+            raise
         raise type(error)(error.errno, error.strerror, str(path)) from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def write(path: str | os.PathLike[str], data: bytes) -> None:
+    """Writes a file; at `path` there is never a part of it."""
+    with replaced(path) as beside:
+        beside.write_bytes(data)

@@ -4,9 +4,9 @@ import dataclasses
 import re
 from typing import Any
 
-from larq_filters import _graph
-from larq_filters._frozen import Kernel
-from larq_filters._rewrite import is_binarized
+from larq_filters.export import _graph
+from larq_filters.export._frozen import Kernel
+from larq_filters.export._rewrite import is_binarized
 
 import tensorflow as tf
 

@@ -6,7 +6,7 @@ Each gives layers of the clone another `call` with the same outputs. None is for
 from collections.abc import Callable
 from typing import Any
 
-from larq_filters import _graph
+from larq_filters.export import _graph
 
 import larq as lq
 import numpy as np

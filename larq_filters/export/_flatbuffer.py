@@ -5,7 +5,7 @@ import functools
 import math
 from typing import Any
 
-from larq_filters import _lce
+from larq_filters.export import _lce
 
 import numpy as np
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from larq_filters import _rewrite
-from larq_filters._flatbuffer import File, Operator
-from larq_filters._frozen import Kernel
-from larq_filters._trace import Call
+from larq_filters.export import _rewrite
+from larq_filters.export._flatbuffer import File, Operator
+from larq_filters.export._frozen import Kernel
+from larq_filters.export._trace import Call
 
 import larq as lq
 import numpy as np

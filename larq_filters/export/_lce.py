@@ -1,7 +1,6 @@
 """Larq Compute Engine: where its packages are imported, its converter called, its files run."""
 
 import importlib
-import os
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -131,27 +130,3 @@ class Interpreter:
                 value = (value.astype(np.float32) - zero) * scale
             outputs.append(value)
         return outputs
-
-
-def write(path: Any, data: bytes) -> None:
-    """Writes beside the path, then renames: what was there stays until the new file is whole."""
-    path = os.fspath(path)
-    folder = os.path.dirname(path) or "."
-    with tempfile.NamedTemporaryFile(
-        dir=folder, prefix=f".{os.path.basename(path)}.", delete=False
-    ) as file:
-        try:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o666 & ~_umask())
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

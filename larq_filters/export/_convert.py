@@ -1,29 +1,12 @@
-"""Packed models for edge devices: trained larq models as .tflite files, with proof."""
+"""From a Keras model to a .tflite file."""
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
-from larq_filters import _benchmark, _flatbuffer, _frozen, _lce, _rewrite, _trace
-from larq_filters._benchmark import Benchmark, Latency
-from larq_filters._exported import Exported, Interface
-from larq_filters._report import LayerRecord, Report, check_packed, make_report
-from larq_filters._verify import Difference, Verification
+from larq_filters.export import _flatbuffer, _frozen, _lce, _rewrite, _trace
+from larq_filters.export._exported import Exported, Interface
+from larq_filters.export._report import check_packed, make_report
 
-import numpy as np
 import tensorflow as tf
-
-__all__ = [
-    "Benchmark",
-    "Difference",
-    "Exported",
-    "Latency",
-    "LayerRecord",
-    "Report",
-    "Verification",
-    "benchmark",
-    "convert",
-]
 
 _TARGETS = ("arm", "xcore")
 
@@ -117,58 +100,6 @@ def convert(
         return _lce.convert_float(again.function, again.module)
 
     return Exported(data, report, Interface.of(file, traced), plain)
-
-
-def benchmark(
-    exported: Exported, runs: int = 50, threads: int = 1, indirect: bool | None = None
-) -> Benchmark:
-    """Measures how long a file takes for one sample on this machine, beside floats in LiteRT.
-
-    The float file is of the same network, converted by plain TensorFlow Lite, and runs in LiteRT
-    with its delegate XNNPACK. All take turns. On x86, Larq Compute Engine runs reference kernels.
-
-    Args:
-        exported: What `convert` made.
-        runs: Timed runs of each.
-        threads: Number of threads.
-        indirect: Whether to use Larq Compute Engine's indirect kernels (`use_indirect_bgemm`), its
-            default ones, or with None both, each where the file can run with them.
-
-    Returns:
-        Medians and quartiles in milliseconds.
-
-    Raises:
-        ValueError: `runs` or `threads` below 1, or kernels that cannot run the file.
-
-    Example:
-        >>> binary = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
-        >>> model = tf.keras.Sequential([
-        ...     lq.layers.QuantConv2D(8, 3, input_shape=(8, 8, 32), **binary),
-        ... ])
-        >>> result = lqf.export.benchmark(lqf.export.convert(model), runs=3)
-        >>> [latency.name for latency in result.latencies]
-        ['default', 'indirect', 'float, LiteRT']
-    """
-    for name, value in (("runs", runs), ("threads", threads)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} is a whole number from 1 on. Received: {name}={value!r}")
-    if indirect is None:
-        kernels = [k for k in exported.report.kernels if k != "reference"]
-        kernels = kernels or list(exported.report.kernels)
-    else:
-        kernels = ["indirect" if indirect else "default"]
-    samples = [
-        np.random.default_rng(0).normal(size=spec.shape).astype(spec.dtype.as_numpy_dtype)
-        for spec in exported._interface.specs
-    ]
-    candidates: dict[str, Callable[[], Any]] = {}
-    for kernel in kernels:
-        interpreter = exported._interpreter(kernel, threads)
-        candidates[kernel] = functools.partial(interpreter.invoke, interpreter.prepare(samples))
-    candidates["float, LiteRT"] = _benchmark.litert(
-        exported._plain(), dict(zip(exported._interface.input_names, samples, strict=True)), threads
-    )
-    return _benchmark.measure(candidates, runs, threads)
 
 
 def _dtype(name: str, value: Any) -> tf.DType:

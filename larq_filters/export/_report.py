@@ -4,10 +4,10 @@ import dataclasses
 import textwrap
 from typing import Any
 
-from larq_filters import _packing, _rewrite
-from larq_filters._flatbuffer import File, Operator
-from larq_filters._frozen import Kernel
-from larq_filters._trace import Call, Trace, path
+from larq_filters.export import _packing, _rewrite
+from larq_filters.export._flatbuffer import File, Operator
+from larq_filters.export._frozen import Kernel
+from larq_filters.export._trace import Call, Trace, path
 
 _WIDTH = 80
 

@@ -4,9 +4,10 @@ import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from larq_filters import _flatbuffer, _lce, _trace, _verify
-from larq_filters._report import Report
-from larq_filters._verify import Verification
+from larq_filters import _files
+from larq_filters.export import _flatbuffer, _lce, _trace, _verify
+from larq_filters.export._report import Report
+from larq_filters.export._verify import Verification
 
 import numpy as np
 import tensorflow as tf
@@ -77,7 +78,7 @@ class Exported:
         Raises:
             OSError: It cannot be written.
         """
-        _lce.write(path, self.model)
+        _files.write(path, self.model)
 
     def verify(
         self,
