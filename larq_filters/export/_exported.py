@@ -98,7 +98,8 @@ class Exported:
             tolerance: The largest difference that counts as equal, in units of the model's largest
                 absolute output; by default 1e-3, and 0.1 where the file computes in int8.
             allowed: Share of samples, in [0, 1), that may differ by more. In a deep network the
-                rounding of a real layer may turn a sign that is next to 0, and others after it.
+                rounding of a real layer, to int8 above all, may turn a sign that is next to 0, and
+                others after it.
             kernel: Larq Compute Engine's kernels to use, one of `report.kernels`; by default the
                 first of them.
 
