@@ -22,7 +22,15 @@ EXAMPLES = [
     "tensorflow-datasets>=4.9.4",
     "tqdm>=4.66",
 ]
-DEV = [*EXAMPLES, *EXPORT, "hypothesis>=6.100", "mypy>=1.11", "pytest>=8", "ruff>=0.8"]
+DEV = [
+    *EXAMPLES,
+    *EXPORT,
+    "hypothesis>=6.100",
+    "mypy>=1.11",
+    "pytest>=8",
+    "pytest-xdist>=3.5",
+    "ruff>=0.8",
+]
 
 setup(
     name="larq-filters",
