@@ -120,7 +120,7 @@ def test_the_comparison_with_the_twin_rarely_looks_away():
         F.Cascade(F.NormalizedEMA(0.1, 1e-3, 1e-7, True), F.Integrator(1e-2, 1.0)),
         F.Cascade(F.EMA(0.1), F.Sign(), F.EMA(0.01)),
     ],
-    ids=repr,
+    ids=str,
 )
 @pytest.mark.parametrize("shape", [(), (1,), (37,), (3, 3, 4, 5), (0,), (1001, 7)])
 def test_fused_and_op_by_op_agree_on_every_sign(filter, shape):

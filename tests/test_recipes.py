@@ -214,7 +214,7 @@ def test_from_adam_is_adam_of_the_paper():
         recipes.from_sgd(0.1, 0.9, 1e-2, nesterov=True, clip=1.0),
         recipes.from_adam(polynomial(0.1, 10), weight_decay=0.1),
     ],
-    ids=repr,
+    ids=str,
 )
 def test_recipes_serialize(filter):
     assert type(filter).from_config(filter.get_config()) == filter
