@@ -122,8 +122,9 @@ def run(
     if args.save:
         plain = tf.keras.Model(model.inputs, model.outputs, name=model.name)
         save_together(args.save, plain.save, is_chief)
-        print(f"network in {args.save}")
-    print(f"test accuracy {history['val_accuracy'][-1]:.2%}; history in {args.output}")
+    if is_chief:
+        print(f"network in {args.save}\n" if args.save else "", end="")
+        print(f"test accuracy {history['val_accuracy'][-1]:.2%}; history in {args.output}")
 
 
 def make_strategy(args: argparse.Namespace) -> tf.distribute.Strategy:
@@ -277,7 +278,7 @@ def fit(
             check_room(args.backup, model)
         callbacks.append(
             tf.keras.callbacks.BackupAndRestore(
-                folder, save_freq=args.backup_steps, delete_checkpoint=False
+                str(folder), save_freq=args.backup_steps, delete_checkpoint=False
             )
         )
         if start and is_chief:
