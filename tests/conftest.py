@@ -1,8 +1,10 @@
 import larq_filters  # noqa: F401  (before TensorFlow's Keras is touched: selects Keras 2)
 
 import larq as lq
+import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
 # Two devices for the tests under a distribution strategy; before TensorFlow first runs anything.
@@ -32,6 +34,28 @@ def digits():
     """scikit-learn's real handwritten digits: images (1797, 8, 8, 1) in [−1, 1], and labels."""
     data = load_digits()
     return (data.images[..., None] / 8.0 - 1.0).astype("float32"), data.target
+
+
+@pytest.fixture(scope="session")
+def small_cifar10(tmp_path_factory, digits):
+    """The digits, enlarged to 32×32 in colour, in the files that tfds expects of CIFAR-10."""
+    folder = tmp_path_factory.mktemp("tensorflow_datasets")
+    images = np.kron((digits[0] * 127 + 128).astype("uint8"), np.ones((1, 4, 4, 3), "uint8"))
+    builder = tfds.builder("cifar10", data_dir=folder)
+
+    def examples(some):
+        for i in some:
+            yield i, {"id": f"{i}", "image": images[i], "label": int(digits[1][i])}
+
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="cifar10",
+        version=str(builder.version),
+        features=builder.info.features,
+        split_datasets={"train": examples(range(512)), "test": examples(range(1600, 1797))},
+        data_dir=folder,
+        disable_shuffling=True,
+    )
+    return folder
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import sys
 import matplotlib.image
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 
@@ -32,28 +31,6 @@ def test_quickstart():
 def test_quickstart_is_seeded():
     one, two = (run("quickstart.py", "--epochs", 2).stdout.splitlines()[:-1] for _ in range(2))
     assert one == two and len(one) > 2
-
-
-@pytest.fixture(scope="module")
-def small_cifar10(tmp_path_factory, digits):
-    """The digits, enlarged to 32×32 in colour, in the files that tfds expects of CIFAR-10."""
-    folder = tmp_path_factory.mktemp("tensorflow_datasets")
-    images = np.kron((digits[0] * 127 + 128).astype("uint8"), np.ones((1, 4, 4, 3), "uint8"))
-    builder = tfds.builder("cifar10", data_dir=folder)
-
-    def examples(some):
-        for i in some:
-            yield i, {"id": f"{i}", "image": images[i], "label": int(digits[1][i])}
-
-    tfds.dataset_builders.store_as_tfds_dataset(
-        name="cifar10",
-        version=str(builder.version),
-        features=builder.info.features,
-        split_datasets={"train": examples(range(512)), "test": examples(range(1600, 1797))},
-        data_dir=folder,
-        disable_shuffling=True,
-    )
-    return folder
 
 
 @pytest.mark.parametrize("optimizer", ["filtered", "adam", "sgd", "bop"])
