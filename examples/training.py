@@ -11,6 +11,7 @@ import os
 import pathlib
 import platform
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -118,11 +119,12 @@ def run(
         if weights is not None:
             model.set_weights(weights)
     history = fit(args, model, data, args.epochs, "training")
-    if is_chief and args.save:
+    if args.save:
         plain = tf.keras.Model(model.inputs, model.outputs, name=model.name)
-        write(args.save, plain.save)
-        print(f"network in {args.save}")
-    print(f"test accuracy {history['val_accuracy'][-1]:.2%}; history in {args.output}")
+        save_together(args.save, plain.save, is_chief)
+    if is_chief:
+        print(f"network in {args.save}\n" if args.save else "", end="")
+        print(f"test accuracy {history['val_accuracy'][-1]:.2%}; history in {args.output}")
 
 
 def make_strategy(args: argparse.Namespace) -> tf.distribute.Strategy:
@@ -249,8 +251,8 @@ def first_step(
         schedule = linear_decay(args.learning_rate or 1e-2, args.two_step * data.steps_per_epoch)
         model = compiled(args, data, model, tf.keras.optimizers.Adam(schedule))
     fit(args, model, data, args.two_step, "first_step")
-    if finished and strategy.extended.should_checkpoint:
-        write(finished, model.save_weights)
+    if finished:
+        save_together(finished, model.save_weights, strategy.extended.should_checkpoint)
     return model.get_weights()
 
 
@@ -276,7 +278,7 @@ def fit(
             check_room(args.backup, model)
         callbacks.append(
             tf.keras.callbacks.BackupAndRestore(
-                folder, save_freq=args.backup_steps, delete_checkpoint=False
+                str(folder), save_freq=args.backup_steps, delete_checkpoint=False
             )
         )
         if start and is_chief:
@@ -456,6 +458,15 @@ class History(tf.keras.callbacks.Callback):
         if self.is_chief:
             text = json.dumps(self.record, indent=1) + "\n"
             write(self.args.output, lambda path: path.write_text(text, "utf-8"))
+
+
+def save_together(path: pathlib.Path, save: Callable[[pathlib.Path], Any], is_chief: bool) -> None:
+    """Saves a network, which all workers must read at once: its averages are spread over them."""
+    if is_chief:
+        write(path, save)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            save(pathlib.Path(folder) / path.name)
 
 
 def write(path: pathlib.Path, save: Callable[[pathlib.Path], Any]) -> None:

@@ -9,6 +9,17 @@ from larq_filters._filter import Coefficient, Schedule
 
 import tensorflow as tf
 
+_STRATEGIES = {
+    tf.distribute.experimental.CentralStorageStrategy: (
+        "larq's binary variables cannot be updated",
+        "use tf.distribute.MirroredStrategy on the same devices",
+    ),
+    (tf.distribute.TPUStrategy, tf.distribute.experimental.TPUStrategy): (
+        "FilteredFlip has never been run",
+        "use tf.distribute.MirroredStrategy or MultiWorkerMirroredStrategy on GPUs or CPUs",
+    ),
+}
+
 _NO_MAGNITUDE = {
     "learning_rate": "a binary weight has no magnitude for it to scale. Set `alpha`, which Keras' "
     "callbacks then know as `learning_rate`",
@@ -110,6 +121,14 @@ def no_magnitude(kwargs: Mapping[str, Any]) -> None:
                 f"FilteredFlip has no `{name}`: {reason}. For the real variables, set it on "
                 f"`real_optimizer`. Received: {name}={kwargs[name]}"
             )
+
+
+def strategy(strategy: tf.distribute.Strategy) -> None:
+    """Refuses the strategies of tf.distribute that cannot train, or that nobody has seen train."""
+    for kind, (reason, way_out) in _STRATEGIES.items():
+        if isinstance(strategy, kind):
+            name = type(strategy).__name__
+            raise ValueError(f"under {name}, {reason}: {way_out}. Received: strategy={name}")
 
 
 def real_optimizer(identifier: Any, refused: type) -> tf.keras.optimizers.Optimizer:

@@ -141,8 +141,8 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
 
         Raises:
             ValueError: Variables that an earlier call did not know, a real optimizer that already
-                trains other variables, or a binary variable whose quantizer passes no gradient at
-                ±1.
+                trains other variables, a binary variable whose quantizer passes no gradient at ±1,
+                or a strategy of tf.distribute under which this optimizer does not work.
 
         Warns:
             UserWarning: No variable is binary.
@@ -150,6 +150,7 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
         if getattr(self, "_built", False):
             self._check_known(var_list)
             return
+        _checks.strategy(tf.distribute.get_strategy())
         binary = [variable for variable in var_list if _quantizers.is_binary(variable)]
         real = [variable for variable in var_list if not _quantizers.is_binary(variable)]
         for variable in binary:
@@ -270,15 +271,21 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
         self._flip_replica([variable], [gradient])
 
     def _flip_in_all_replicas(self, distribution: Any, binary: Sequence[tuple[Any, Any]]) -> Any:
-        if binary:
-            gradients, variables = zip(*binary, strict=True)
+        devices: dict[str, list[tuple[Any, Any]]] = {}  # more than one with parameter servers
+        for gradient, variable in binary:
+            devices.setdefault(variable.device, []).append((gradient, variable))
+        for pairs in devices.values():
+            gradients, variables = zip(*pairs, strict=True)
             distribution.extended.update(
                 variables[0],
-                lambda _, *gradients: self._flip_replica(variables, gradients),
+                functools.partial(self._flip_on_device, variables),
                 args=gradients,
                 group=False,
             )
         return self.iterations.assign_add(1)
+
+    def _flip_on_device(self, variables: Sequence[Any], first: Any, *gradients: Any) -> None:
+        self._flip_replica(variables, gradients)
 
     def _flip_replica(self, variables: Sequence[Any], gradients: Sequence[Any]) -> None:
         keys = [self._var_key(variable) for variable in variables]

@@ -3,6 +3,7 @@ import larq_filters  # noqa: F401  (before TensorFlow's Keras is touched: select
 import larq as lq
 import pytest
 import tensorflow as tf
+from datasets import write_cifar10
 from sklearn.datasets import load_digits
 
 # Two devices for the tests under a distribution strategy; before TensorFlow first runs anything.
@@ -32,6 +33,14 @@ def digits():
     """scikit-learn's real handwritten digits: images (1797, 8, 8, 1) in [−1, 1], and labels."""
     data = load_digits()
     return (data.images[..., None] / 8.0 - 1.0).astype("float32"), data.target
+
+
+@pytest.fixture(scope="session")
+def small_cifar10(tmp_path_factory):
+    """Real digits in the files that tensorflow-datasets expects of CIFAR-10."""
+    folder = tmp_path_factory.mktemp("tensorflow_datasets")
+    write_cifar10(folder)
+    return folder
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 import scipy.special
 import scipy.stats
 import tensorflow as tf
-from datasets import write_cifar10, write_imagenet
+from datasets import write_imagenet
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 
@@ -54,13 +54,6 @@ def test_export_edge(tmp_path):
     numbers = re.search(r"digits_tflite\[(\d+)\] = {(.*?)}", header, re.DOTALL)
     assert bytes(int(n, 16) for n in numbers[2].split(",")) == data
     assert int(numbers[1]) == len(data) < 16_000
-
-
-@pytest.fixture(scope="module")
-def small_cifar10(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tensorflow_datasets")
-    write_cifar10(folder)
-    return folder
 
 
 @pytest.mark.parametrize("optimizer", ["filtered", "adam", "sgd", "bop"])

@@ -11,14 +11,6 @@ import numpy as np
 import pytest
 import soak
 import tensorflow as tf
-from datasets import write_cifar10
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tensorflow_datasets")
-    write_cifar10(folder)
-    return folder
 
 
 def run(folder, data, *arguments, **options):
@@ -27,11 +19,11 @@ def run(folder, data, *arguments, **options):
     return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
 
 
-def test_killed_twice_it_ends_as_if_nothing_had_happened(data, tmp_path):
+def test_killed_twice_it_ends_as_if_nothing_had_happened(small_cifar10, tmp_path):
     """`make soak` does this with twenty kills."""
     length = ("--epochs", "2")
-    assert run(tmp_path / "one", data, *length).returncode == 0
-    times = soak.train_and_kill(tmp_path / "two", data, length, kills=2, seed=3)
+    assert run(tmp_path / "one", small_cifar10, *length).returncode == 0
+    times = soak.train_and_kill(tmp_path / "two", small_cifar10, length, kills=2, seed=3)
     assert 0 < max(times) < 16
     assert "going on after step" in (tmp_path / "two" / "log.txt").read_text()
     one, two = (soak.variables(tmp_path / name) for name in ("one", "two"))
@@ -48,12 +40,12 @@ def test_killed_twice_it_ends_as_if_nothing_had_happened(data, tmp_path):
     ]
 
 
-def test_a_finished_training_is_not_done_again(data, tmp_path):
+def test_a_finished_training_is_not_done_again(small_cifar10, tmp_path):
     save = ("--save", tmp_path / "network.h5")
-    first = run(tmp_path, data, "--epochs", "1", *save)
+    first = run(tmp_path, small_cifar10, "--epochs", "1", *save)
     assert first.returncode == 0, first.stderr
     (tmp_path / "network.h5").rename(tmp_path / "before.h5")
-    again = run(tmp_path, data, "--epochs", "1", *save)
+    again = run(tmp_path, small_cifar10, "--epochs", "1", *save)
     assert again.returncode == 0, again.stderr
     assert "Epoch" not in again.stdout
     lines = [re.search(r"test accuracy.*", result.stdout)[0] for result in (first, again)]
@@ -62,22 +54,24 @@ def test_a_finished_training_is_not_done_again(data, tmp_path):
 
 
 @pytest.mark.parametrize("option", ["--backup", "--tensorboard"])
-def test_a_folder_that_cannot_be_written_is_reported_before_training(option, data, tmp_path):
-    result = run(tmp_path, data, option, "/proc/cannot")
+def test_a_folder_that_cannot_be_written_is_reported_before_training(
+    option, small_cifar10, tmp_path
+):
+    result = run(tmp_path, small_cifar10, option, "/proc/cannot")
     assert result.returncode == 1
     last = result.stderr.splitlines()[-1]
     assert last.startswith(f"{option}: cannot write to /proc/cannot")
     assert "Epoch" not in result.stdout and "Traceback" not in result.stderr
 
 
-def test_a_full_disk_is_reported_before_training(data, tmp_path):
+def test_a_full_disk_is_reported_before_training(small_cifar10, tmp_path):
     """A limit on the size of files stands for the disk: writing fails, as it does there."""
 
     def limit():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 
-    result = run(tmp_path, data, preexec_fn=limit)
+    result = run(tmp_path, small_cifar10, preexec_fn=limit)
     assert result.returncode == 1
     assert "--output: cannot write to" in result.stderr.splitlines()[-1]
     assert "Epoch" not in result.stdout

@@ -1,0 +1,281 @@
+"""Under tf.distribute, in this process: two logical CPUs, and what is refused.
+
+How one device and several are compared: every sum in `integer_network` is exact in float32, so in
+whichever order the gradients are added, nothing may differ in any bit. In a network of real numbers
+the filters' state may differ by rounding, and binary weights where the state is within that of the
+threshold.
+"""
+
+import larq_filters as lqf
+
+import larq as lq
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+from helpers import assert_one_sentence, assert_same, binary_variable
+
+FilteredFlip = lqf.optimizers.FilteredFlip
+F = lqf.filters
+keras = tf.keras
+STEPS, BATCH = 12, 32
+
+OPTIMIZERS = {
+    "CascadedEMA": lambda: FilteredFlip(alpha=0.1, gamma=0.3),
+    "scheduled": lambda: FilteredFlip(keras.optimizers.schedules.PolynomialDecay(0.2, STEPS)),
+    "op by op": lambda: FilteredFlip(alpha=0.1, gamma=0.3, jit_compile=False),
+    "NormalizedEMA": lambda: FilteredFlip(filter=F.NormalizedEMA(0.1, 0.2, epsilon=3.0)),
+    "bias correction": lambda: FilteredFlip(
+        filter=F.NormalizedEMA(0.1, 0.2, epsilon=3.0, bias_correction=True)
+    ),
+    "bop": lambda: lqf.recipes.bop(threshold=2.0, gamma=0.1),
+    "bop2ndorder": lambda: lqf.recipes.bop2ndorder(threshold=0.1, gamma=0.1, sigma=0.2),
+    "diode": lambda: lqf.recipes.diode(0.9, 0.7),
+    "clipnorm": lambda: FilteredFlip(alpha=0.1, gamma=0.3, clipnorm=2.0),
+    "global_clipnorm": lambda: FilteredFlip(alpha=0.1, gamma=0.3, global_clipnorm=2.0),
+    "clipvalue": lambda: FilteredFlip(alpha=0.1, gamma=0.3, clipvalue=1.5),
+}
+
+
+@pytest.fixture(scope="module")
+def integers():
+    """Integer inputs and targets of `STEPS` global batches, different in the two halves of each."""
+    rng = np.random.default_rng(3)
+    x = rng.integers(-2, 3, (STEPS, BATCH, 12)).astype("float32")
+    y = rng.integers(-9, 10, (STEPS, BATCH, 4)).astype("float32")
+    x[:, BATCH // 2 :] *= 3
+    return x, y
+
+
+def integer_network():
+    keras.utils.set_random_seed(5)
+    binary = {"kernel_quantizer": lq.quantizers.NoOp(precision=1), "use_bias": False}
+    return keras.Sequential(
+        [
+            lq.layers.QuantDense(8, name="one", input_shape=(12,), **binary),
+            lq.layers.QuantDense(4, name="two", **binary),
+        ]
+    )
+
+
+def loss(y_true, y_pred):
+    return tf.reduce_sum((y_pred - y_true) ** 2, axis=-1) / 2.0
+
+
+def everything(model, optimizer):
+    """Per replica, the binary weights and all that the optimizer keeps."""
+    weights = [weight.latent_variable for weight in model.trainable_variables]
+    local = tf.distribute.get_strategy().experimental_local_results
+    values = [local(variable) for variable in [*weights, *optimizer.variables]]
+    return [[v.numpy() for v in replica] for replica in zip(*values, strict=True)]
+
+
+def fit(strategy, make_optimizer, integers):
+    """The state of every replica after every step."""
+    states = []
+    with strategy.scope():
+        model = integer_network()
+        model.compile(make_optimizer(), loss)
+        model.fit(
+            integers[0].reshape(-1, 12),
+            integers[1].reshape(-1, 4),
+            batch_size=BATCH,
+            shuffle=False,
+            verbose=0,
+            callbacks=[
+                keras.callbacks.LambdaCallback(
+                    on_batch_end=lambda batch, logs: states.append(
+                        everything(model, model.optimizer)
+                    )
+                )
+            ],
+        )
+    assert len(states) == STEPS
+    return states
+
+
+@pytest.fixture(scope="module", params=OPTIMIZERS)
+def one_device(request, integers):
+    """The name of an optimizer, and what it does on one device."""
+    states = fit(tf.distribute.get_strategy(), OPTIMIZERS[request.param], integers)
+    weights = [state[0][0] for state in states]
+    flips = [(a != b).sum() for a, b in zip(weights[:-1], weights[1:], strict=True)]
+    assert np.count_nonzero(flips) >= 3  # or there is nothing to compare
+    return request.param, states
+
+
+def assert_all_replicas(states, expected, replicas):
+    for state, (one,) in zip(states, expected, strict=True):
+        assert len(state) == replicas
+        for replica in state:
+            assert_same(replica, one)
+
+
+def test_replicas_are_at_every_step_what_one_device_is(one_device, integers, mirrored):
+    name, expected = one_device
+    assert_all_replicas(fit(mirrored, OPTIMIZERS[name], integers), expected, replicas=2)
+
+
+def test_one_device_strategy(integers):
+    make = OPTIMIZERS["CascadedEMA"]
+    expected = fit(tf.distribute.get_strategy(), make, integers)
+    assert_all_replicas(fit(tf.distribute.OneDeviceStrategy("CPU:1"), make, integers), expected, 1)
+
+
+def by_default(gradients, variables, optimizer):
+    optimizer.apply_gradients(zip(gradients, variables, strict=True))
+
+
+def reduced_by_hand(argument):
+    def apply(gradients, variables, optimizer):
+        gradients = tf.distribute.get_replica_context().all_reduce("sum", gradients)
+        optimizer.apply_gradients(zip(gradients, variables, strict=True), **argument)
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    "apply",
+    [
+        by_default,
+        reduced_by_hand({"skip_gradients_aggregation": True}),
+        reduced_by_hand({"experimental_aggregate_gradients": False}),
+    ],
+    ids=["by default", "skip_gradients_aggregation", "experimental_aggregate_gradients"],
+)
+@pytest.mark.parametrize("parts", [1, 4], ids=["at once", "accumulated"])
+def test_custom_loops_reduce_once_and_filter_the_mean(parts, apply, integers, mirrored):
+    """Against NumPy: the mean over the global batch; neither a sum over replicas nor one twice."""
+    with mirrored.scope():
+        model, optimizer = integer_network(), FilteredFlip(filter=F.EMA(0.25), threshold=1.0)
+        optimizer.build(model.trainable_variables)
+        sums = [
+            tf.Variable(
+                tf.zeros(v.shape),
+                trainable=False,
+                synchronization=tf.VariableSynchronization.ON_READ,
+                aggregation=tf.VariableAggregation.SUM,
+            )
+            for v in model.trainable_variables
+        ]
+
+    @tf.function
+    def add(x, y):
+        with tf.GradientTape() as tape:
+            value = tf.reduce_sum(loss(y, model(x, training=True))) / BATCH
+        for total, g in zip(sums, tape.gradient(value, model.trainable_variables), strict=True):
+            total.assign_add(g)
+
+    @tf.function
+    def step():
+        apply([tf.identity(total) for total in sums], model.trainable_variables, optimizer)
+        for total in sums:
+            total.assign(tf.zeros(total.shape))
+
+    theta = [np.where(w < 0, -1.0, 1.0) for w in model.get_weights()]
+    filters = [reference.EMA(0.25), reference.EMA(0.25)]
+    for x, y in zip(*integers, strict=True):
+        for part in np.split(np.arange(BATCH), parts):
+            halves = np.split(part, 2)
+            mirrored.run(add, [per_replica(mirrored, [a[h] for h in halves]) for a in (x, y)])
+        mirrored.run(step)
+        error = (x @ theta[0] @ theta[1] - y) / BATCH
+        gradients = [x.T @ error @ theta[1].T, (x @ theta[0]).T @ error]
+        for k, (filter, g) in enumerate(zip(filters, gradients, strict=True)):
+            theta[k] = reference.flip(theta[k], filter(g), threshold=1.0)
+            for replica in range(2):
+                state = everything_of(mirrored, optimizer.slots(model.trainable_variables[k])["y"])
+                np.testing.assert_allclose(state[replica], filter.y, rtol=1e-5, atol=1e-5)
+        assert_same(theta, model.get_weights())
+    assert all(np.abs(filter.y).max() > 2.0 for filter in filters)  # at which twice is not once
+
+
+def per_replica(strategy, values):
+    return strategy.experimental_distribute_values_from_function(
+        lambda context: tf.constant(values[context.replica_id_in_sync_group])
+    )
+
+
+def everything_of(strategy, variable):
+    return [v.numpy() for v in strategy.experimental_local_results(variable)]
+
+
+@pytest.mark.parametrize("made", ["inside", "outside"])
+def test_real_numbers_follow_one_device_within_rounding(made, digits, mirrored):
+    """At every step; also with an optimizer that was made outside of the strategy's scope."""
+    images, labels = digits[0][:640], digits[1][:640]
+    decay = keras.optimizers.schedules.PolynomialDecay
+
+    def run(strategy):
+        def make():
+            sgd = keras.optimizers.SGD(decay(1e-2, 20, 0.0), momentum=0.9)
+            return FilteredFlip(alpha=decay(0.05, 20, 0.0), real_optimizer=sgd)
+
+        keras.utils.set_random_seed(1)
+        states, optimizer = [], make()
+        with strategy.scope():
+            optimizer = make() if made == "inside" else optimizer
+            model = keras.Sequential(
+                [
+                    lq.layers.QuantConv2D(
+                        8, 3, input_shape=(8, 8, 1), kernel_quantizer=lq.quantizers.NoOp(1)
+                    ),
+                    keras.layers.Flatten(),
+                    lq.layers.QuantDense(10),
+                ]
+            )
+            model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+            kernel = model.trainable_variables[0]
+
+        def keep(batch, logs):
+            variables = [kernel.latent_variable, *optimizer.slots(kernel).values()]
+            states.append([everything_of(strategy, variable) for variable in variables])
+
+        callback = keras.callbacks.LambdaCallback(on_batch_end=keep)
+        model.fit(images, labels, 64, 2, verbose=0, shuffle=False, callbacks=[callback])
+        return states, model.get_weights()
+
+    (one, weights), (two, others) = run(tf.distribute.get_strategy()), run(mirrored)
+    assert len(one) == len(two) == 20
+    rounding = 1e-6
+    for ((theta,), *expected), (replicas, *slots) in zip(one, two, strict=True):
+        np.testing.assert_array_equal(*replicas)
+        for (y,), state in zip(expected, slots, strict=True):
+            np.testing.assert_array_equal(*state)
+            np.testing.assert_allclose(state[0], y, atol=rounding)
+            assert np.abs(y).max() > 1e3 * rounding
+        sure = np.abs(y) > rounding  # the last slot is what the filter puts out
+        assert sure.mean() > 0.9
+        np.testing.assert_array_equal(replicas[0][sure], theta[sure])
+    for a, b in zip(weights[1:], others[1:], strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+# Refused
+
+
+def test_central_storage_is_refused():
+    strategy = tf.distribute.experimental.CentralStorageStrategy(["CPU:0", "CPU:1"], "CPU:0")
+    with strategy.scope():
+        model = integer_network()
+        optimizer = FilteredFlip()
+        assert_one_sentence(
+            lambda: optimizer.build(model.trainable_variables),
+            ValueError,
+            "under CentralStorageStrategy, larq's binary variables cannot be updated: use "
+            "tf.distribute.MirroredStrategy",
+        )
+
+
+@pytest.mark.parametrize(
+    "kind", [tf.distribute.TPUStrategy, tf.distribute.experimental.TPUStrategy]
+)
+def test_tpus_are_refused(kind, monkeypatch):
+    """Without a TPU there is no such strategy, so this is an empty object of its class."""
+    monkeypatch.setattr(tf.distribute, "get_strategy", lambda: object.__new__(kind))
+    assert_one_sentence(
+        lambda: FilteredFlip().build([binary_variable([1.0])]),
+        ValueError,
+        "FilteredFlip has never been run: use tf.distribute.MirroredStrategy or "
+        "MultiWorkerMirroredStrategy",
+    )

@@ -1,0 +1,67 @@
+"""A process of a training on several: examples/cifar10.py with a small network, noting every step.
+
+    python worker.py NOTES --epochs 1 ...
+
+NOTES.txt gets a line for every step, with a fingerprint of the binary weights on this worker;
+NOTES.npz, at the end, all weights and all that the optimizer keeps.
+"""
+
+import hashlib
+import pathlib
+import sys
+
+import larq_filters as lqf
+
+import larq as lq
+import numpy as np
+import tensorflow as tf
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "examples"))
+
+import cifar10
+import training
+
+
+def small_network(width, **quantizers):
+    """With batch norm, whose averages are spread over the workers."""
+    binary = {"input_quantizer": "ste_sign", "kernel_quantizer": lq.quantizers.NoOp(precision=1)}
+    layers = [
+        tf.keras.layers.Conv2D(width, 3, 2, use_bias=False, input_shape=(32, 32, 3)),
+        tf.keras.layers.BatchNormalization(),
+        lq.layers.QuantConv2D(2 * width, 3, 2, use_bias=False, **binary),
+        tf.keras.layers.BatchNormalization(),
+        lq.layers.QuantConv2D(2 * width, 3, use_bias=False, **binary),
+        tf.keras.layers.BatchNormalization(),
+        tf.keras.layers.GlobalAveragePooling2D(),
+        tf.keras.layers.Dense(10),
+    ]
+    return tf.keras.Sequential(layers)
+
+
+class Notes(training.History):
+    """What training.py's own callback does, and the notes."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        model, digest = self.model, hashlib.sha256()
+        for variable in model.trainable_variables:
+            if model.optimizer.slots(variable):
+                digest.update(variable.latent_variable.numpy().tobytes())
+        with path.with_suffix(".txt").open("a") as file:
+            file.write(f"{model.optimizer.iterations.numpy()} {digest.hexdigest()}\n")
+
+    def on_train_end(self, logs=None):
+        trained = {id(variable) for variable in self.model.trainable_variables}
+        values = self.model.get_weights()  # of all workers at once
+        named = {
+            f"{'weight' if id(variable) in trained else 'average'} {i}": value
+            for i, (variable, value) in enumerate(zip(self.model.weights, values, strict=True))
+        }
+        for i, variable in enumerate(self.model.optimizer.variables):
+            named[f"optimizer {i}"] = variable.numpy()
+        np.savez(path.with_suffix(".npz"), **named)
+
+
+path = pathlib.Path(sys.argv.pop(1))
+training.History = Notes
+lqf.models.BiRealNet20 = small_network
+cifar10.main()
