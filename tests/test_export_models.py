@@ -51,7 +51,7 @@ def _swapped(model):
 
 
 @keras.utils.register_keras_serializable("tests")
-class Subclassed(keras.Model):
+class SubclassedBlock(keras.Model):
     def __init__(self, units=4, **kwargs):
         super().__init__(**kwargs)
         self.units = units
@@ -66,7 +66,7 @@ class Subclassed(keras.Model):
 
 
 def test_a_subclassed_model(digits):
-    model = Subclassed()
+    model = SubclassedBlock()
     model(np.zeros((1, 4, 4, 32), "float32"))
     exported = convert(randomize(model), strict=True)
     assert [record.name for record in exported.report.layers] == ["conv", "dense"]
