@@ -76,8 +76,6 @@ def load(args: argparse.Namespace) -> training.Data:
         mean=MEAN,
         std=STD,
     )
-    if data.steps_per_epoch == 0:
-        raise SystemExit(f"--batch-size: there are {total} images, fewer than {args.batch_size}")
     logits = training.teacher_logits(args, data) if args.teacher_logits else None
     data.train = functools.partial(
         train_batches, args, decode, files["train"], data.steps_per_epoch * args.batch_size, logits

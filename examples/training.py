@@ -105,11 +105,15 @@ def run(
     """Trains `build(**quantizers)` on the data by the recipe that the arguments describe."""
     strategy = make_strategy(args)  # before TensorFlow runs anything
     is_chief = strategy.extended.should_checkpoint
+    if args.epochs < 1 or args.batch_size < 1:
+        raise SystemExit("--epochs and --batch-size are whole numbers from 1 on")
     if is_chief:
         check_folders(args)
     if args.mixed_precision:
         tf.keras.mixed_precision.set_global_policy(args.mixed_precision)
     data = load()
+    if data.steps_per_epoch == 0:
+        raise SystemExit(f"--batch-size: there are fewer training images than {args.batch_size}")
     tf.keras.utils.set_random_seed(args.seed)  # after a teacher may have been made for its logits
     weights = None
     if args.two_step:
@@ -293,6 +297,9 @@ def fit(
         tf.train.Checkpoint(model=model).restore(
             tf.train.latest_checkpoint(folder / "chief")
         ).expect_partial()
+        if len(history.rows.get("val_accuracy", [])) < epochs:  # stopped before it validated
+            logs = model.evaluate(data.test, verbose=0, return_dict=True)
+            history.on_epoch_end(epochs - 1, {f"val_{key}": value for key, value in logs.items()})
     else:
         model.fit(
             data.train(start, total),
@@ -396,7 +403,7 @@ def pretrained(name: str, weights: str) -> tuple[tf.keras.Model, Callable[[Any],
     except Exception as error:
         raise SystemExit(
             f"--teacher: {name} cannot be made with the weights '{weights}': give a file of them "
-            f"with --teacher-weights ({str(error).splitlines()[0]})"
+            f"with --teacher-weights ({' '.join(str(error).split())[:200]})"
         ) from error
     return network, modules[0].preprocess_input
 
@@ -446,14 +453,15 @@ class History(tf.keras.callbacks.Callback):
             self.record |= {k: v for k, v in before.items() if k not in self.record}
             self.record["seconds"] = before["seconds"]
         rows = self.record.get(self.key, {}) if epochs else {}
-        # An epoch that was stopped between its last step and its end has no row.
-        self.rows = {key: [*values, *[None] * epochs][:epochs] for key, values in rows.items()}
-        self.record[self.key] = self.rows
+        self.rows = self.record[self.key] = {key: row[:epochs] for key, row in rows.items()}
         self.before, self.start = self.record["seconds"], time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         for key, value in (logs or {}).items():
-            self.rows.setdefault(key, []).append(float(value))
+            row = self.rows.setdefault(key, [])
+            # An epoch that was stopped between its last step and its end has no value.
+            row += [None] * (epoch - len(row))
+            row.append(float(value))
         self.record["seconds"] = round(self.before + time.perf_counter() - self.start, 1)
         if self.is_chief:
             text = json.dumps(self.record, indent=1) + "\n"

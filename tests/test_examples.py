@@ -137,6 +137,8 @@ def test_cifar10_mirrored(small_cifar10, tmp_path):
         (["--teacher", "MobileNetV9"], "--teacher: MobileNetV9 is neither a saved model nor"),
         (["--teacher-logits", "none.npy"], "there is no none.npy; give a --teacher, too"),
         (["--strategy", "multi_worker"], "TF_CONFIG"),
+        (["--epochs", 0], "--epochs and --batch-size are whole numbers"),
+        (["--batch-size", 1000], "fewer training images than 1000"),
         (["--optimizer", "bop", "--strategy", "mirrored"], "lqf.recipes.bop can"),
     ],
 )

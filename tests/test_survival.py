@@ -51,6 +51,13 @@ def test_a_finished_training_is_not_done_again(small_cifar10, tmp_path):
     lines = [re.search(r"test accuracy.*", result.stdout)[0] for result in (first, again)]
     assert lines[0] == lines[1]
     assert (tmp_path / "network.h5").stat().st_size == (tmp_path / "before.h5").stat().st_size
+    # As if it had been killed after its last step, before it validated.
+    (tmp_path / "history.json").unlink()
+    killed = run(tmp_path, small_cifar10, "--epochs", "1")
+    assert killed.returncode == 0, killed.stderr
+    assert lines[0] in killed.stdout
+    history = json.loads((tmp_path / "history.json").read_text())["history"]
+    assert len(history["val_accuracy"]) == 1
 
 
 @pytest.mark.parametrize("option", ["--backup", "--tensorboard"])
