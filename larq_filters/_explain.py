@@ -211,14 +211,14 @@ class Recipe:
         if self.weight_decay == 0.0:
             return math.inf
         if self.varies:
-            return _below_from(list(self.initial_response()))
+            return _below_from(self.initial_response(), self.rates.size)
         slow, fast = self.shares(self.rate)
         part = 1.0  # of w₀ that is in the slow stage
         if self.coupled:
             # Well past its last time below 1 %, even where both poles are the same.
             horizon = math.ceil(15.0 * max(_time_constant(slow), _time_constant(fast), 1.0))
-            if horizon < 1e7:
-                return _below_from(list(itertools.islice(self.initial_response(), horizon)))
+            if horizon < 1e6 or fast.real < 2.0 * slow.real:
+                return _below_from(self.initial_response(), horizon)
             part = (fast.real - 1.0 + next(self.initial_response())) / (fast - slow).real
         if slow == 1.0:
             return 1
@@ -250,11 +250,11 @@ def _rates(learning_rate: Coefficient, steps: int | None) -> np.ndarray:
     return values
 
 
-def _below_from(responses: list[float]) -> float:
-    """The first step from which on all responses are below 1 %."""
-    above = np.flatnonzero(np.abs(responses) >= _FORGOTTEN)
-    after = above[-1] + 1 if above.size else 0
-    return math.inf if after == len(responses) else int(after) + 1
+def _below_from(responses: Iterator[float], steps: int) -> float:
+    """The first step from which on all responses are below 1 %, of so many."""
+    shown = enumerate(itertools.islice(responses, steps), 1)
+    last = max((step for step, response in shown if abs(response) >= _FORGOTTEN), default=0)
+    return math.inf if last == steps else last + 1
 
 
 def _time_constant(share: complex) -> float:

@@ -108,6 +108,10 @@ def test_slow_recipes_are_not_simulated_step_by_step():
     coupled = explain(**slow, decoupled=False, print_fn=None).forgotten_after
     assert decoupled == pytest.approx(np.log(100) / 1e-9, rel=1e-6)
     assert coupled == pytest.approx(decoupled / 10, rel=1e-4)
+    # Two poles in one place, at 1 − p: w_t = (1 + pt)·exp(−pt)·w₀, as p is small.
+    same = {"learning_rate": 1e-10, "momentum": 1 - 1e-5, "weight_decay": 0.25}
+    t = explain(**same, decoupled=False, print_fn=None).forgotten_after
+    assert (1 + 5e-6 * t) * np.exp(-5e-6 * t) == pytest.approx(0.01, rel=1e-3)
 
 
 @pytest.mark.parametrize("recipe", [r for r in RECIPES if r["weight_decay"] < 0.1], ids=str)
