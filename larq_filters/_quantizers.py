@@ -18,6 +18,16 @@ def layer_name(variable: Any) -> str:
     return variable.name.rsplit("/", 1)[0]
 
 
+def layer_names(model: tf.keras.Model) -> list[tuple[tf.Variable, str]]:
+    """The trainable variables, each with the name of the innermost layer that has it."""
+    if not model.built:
+        return []
+    names = {}
+    for layer in model._flatten_layers():  # outer layers first
+        names.update({id(variable): layer.name for variable in layer.trainable_variables})
+    return [(variable, names[id(variable)]) for variable in model.trainable_variables]
+
+
 def check_trainable(variable: Any) -> None:
     """Refuses a quantizer whose pseudo-gradient at ±1, where binary weights live, is not positive.
 

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from larq_filters import _quantizers
 from larq_filters.optimizers import FilteredFlip
 
 import tensorflow as tf
@@ -73,7 +74,7 @@ class FlipRatio(tf.keras.callbacks.Callback):
     def _count(self) -> "_Count":
         read = tf.keras.backend.get_value
         count = _Count(int(read(self._optimizer.iterations)), {}, {})
-        for variable, name in _layer_names(self.model):
+        for variable, name in _quantizers.layer_names(self.model):
             flips = self._optimizer.flips(variable)
             if flips is not None:
                 count.flips[name] = count.flips.get(name, 0) + int(read(flips))
@@ -154,13 +155,3 @@ class _Count(NamedTuple):
     steps: int
     flips: dict[str, int]
     sizes: dict[str, int]
-
-
-def _layer_names(model: tf.keras.Model) -> list[tuple[tf.Variable, str]]:
-    """The trainable variables, each with the name of the innermost layer that has it."""
-    if not model.built:
-        return []
-    names = {}
-    for layer in model._flatten_layers():  # outer layers first
-        names.update({id(variable): layer.name for variable in layer.trainable_variables})
-    return [(variable, names[id(variable)]) for variable in model.trainable_variables]

@@ -224,10 +224,9 @@ def state_histogram(
         >>> lqf.plots.state_histogram(model).get_ylabel()
         'share of weights'
     """
-    margins = {
-        name: values for name, values in _margins(model).items() if layers is None or name in layers
-    }
-    missing = sorted(set(layers or ()) - set(margins))
+    margins = _margins(model)
+    missing = sorted(set(layers or ()) - {layer for layer, _ in margins})
+    margins = {key: m for key, m in margins.items() if layers is None or key[0] in layers}
     if missing or not margins:
         raise ValueError(
             "no such layer has binary weights: give names of those that have, or none. "
@@ -237,7 +236,10 @@ def state_histogram(
     threshold = float(model.optimizer.threshold.numpy())
     last = max(4.0, 1.1 * threshold / min(scale for _, scale in margins.values()))
     edges = np.linspace(-4.0, last, bins + 1).tolist()
-    labels = _layer_labels(list(margins))
+    several = [layer for layer, _ in margins]
+    labels = _layer_labels(
+        [f"{lay}/{kernel}" if several.count(lay) > 1 else lay for lay, kernel in margins]
+    )
     lines = zip(margins.values(), labels, _colors(len(margins)), strict=True)
     for (output, scale), label, color in lines:
         values = np.clip(output / scale, edges[0], edges[-1])
@@ -252,8 +254,8 @@ def state_histogram(
     return _finish(ax)
 
 
-def _margins(model: tf.keras.Model) -> dict[str, tuple[np.ndarray, float]]:
-    """By layer, θ·y of its weights, and the root mean square of y."""
+def _margins(model: tf.keras.Model) -> dict[tuple[str, str], tuple[np.ndarray, float]]:
+    """By layer and kernel, θ·y of its weights, and the root mean square of y."""
     from larq_filters.optimizers import FilteredFlip
 
     optimizer = getattr(model, "optimizer", None)
@@ -265,7 +267,7 @@ def _margins(model: tf.keras.Model) -> dict[str, tuple[np.ndarray, float]]:
         )
     coefficients = {name: c.numpy() for name, c in optimizer.coefficients.items()}
     margins = {}
-    for variable in model.trainable_variables:
+    for variable, layer in _quantizers.layer_names(model):
         slots = {name: slot.numpy() for name, slot in optimizer.slots(variable).items()}
         if not slots and not _quantizers.is_binary(variable):
             continue
@@ -279,7 +281,8 @@ def _margins(model: tf.keras.Model) -> dict[str, tuple[np.ndarray, float]]:
         _, output = optimizer.filter.step(slots, zero, coefficients)
         output = np.asarray(output, "float64").ravel()
         scale = float(np.sqrt(np.mean(output**2)))
-        margins[_quantizers.layer_name(variable)] = (output * weights.ravel(), scale or 1.0)
+        kernel = variable.name.rsplit("/", 1)[-1].split(":")[0]
+        margins[layer, kernel] = (output * weights.ravel(), scale or 1.0)
     return margins
 
 

@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 import pytest
 import reference
+import tensorflow as tf
 from helpers import assert_one_sentence
 from scipy import signal
 
@@ -163,6 +164,20 @@ def test_state_histogram_refuses(make_model, digits):
     assert_one_sentence(histogram(model), ValueError, "train the model first")
     model.fit(digits[0][:64], digits[1][:64], verbose=0)
     assert_one_sentence(histogram(model, ["last"]), ValueError, "no such layer")
+
+
+def test_both_kernels_of_a_layer_are_shown():
+    """In a model within a model, by the name that the layer has there, as FlipRatio's logs do."""
+    quantizers = {f"{kind}_quantizer": "ste_sign" for kind in ("depthwise", "pointwise")}
+    layer = lq.layers.QuantSeparableConv2D(4, 3, name="both", **quantizers)
+    inner = tf.keras.Sequential([tf.keras.Input((5, 5, 3)), layer], name="inner")
+    model = tf.keras.Sequential([inner, tf.keras.layers.GlobalAveragePooling2D()])
+    model.compile(lqf.optimizers.FilteredFlip(0.1, 0.5), "mse")
+    x = np.random.default_rng(0).normal(size=(8, 5, 5, 3))
+    model.fit(x, np.ones((8, 4)), verbose=0)
+    expected = ["both/depthwise_kernel", "both/pointwise_kernel", "τ = 0"]
+    assert legend(plots.state_histogram(model)) == expected
+    assert legend(plots.state_histogram(model, ["both"])) == expected
 
 
 def test_a_trained_layer_beside_a_frozen_one(make_model, digits):
