@@ -25,6 +25,7 @@ EXAMPLES = [
 DEV = [
     *EXAMPLES,
     *EXPORT,
+    *TUNER,
     "hypothesis>=6.100",
     "mypy>=1.11",
     "pytest>=8",
