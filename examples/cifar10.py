@@ -32,11 +32,11 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def load(args: argparse.Namespace) -> training.Data:
-    """CIFAR-10 in memory, or an exit that says how to get it."""
-    builder = tfds.builder("cifar10", data_dir=args.data_dir)
+def read(data_dir: str | None) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
+    """Images and labels of CIFAR-10's splits, or an exit that says how to get them."""
+    builder = tfds.builder("cifar10", data_dir=data_dir)
     if not builder.is_prepared():
-        folder = f" --data_dir {args.data_dir}" if args.data_dir else ""
+        folder = f" --data_dir {data_dir}" if data_dir else ""
         raise SystemExit(
             f"CIFAR-10 is not prepared in {builder.data_path.parent.parent}. With internet "
             f"access, run\n\n    tfds build cifar10{folder}\n\nonce, or name the folder that has "
@@ -46,22 +46,29 @@ def load(args: argparse.Namespace) -> training.Data:
     for split in ("train", "test"):
         examples = builder.as_dataset(split=split, as_supervised=True, batch_size=-1)
         arrays[split] = tuple(map(tf.constant, tfds.as_numpy(examples)))
-    test, plain = (
-        tf.data.Dataset.from_tensor_slices(arrays[split]).map(lambda x, y: (normalize(x), y))
-        for split in ("test", "train")
-    )
+    return arrays
+
+
+def load(args: argparse.Namespace) -> training.Data:
+    """CIFAR-10 in memory."""
+    arrays = read(args.data_dir)
+    test, plain = (as_they_are(arrays[split]) for split in ("test", "train"))
     data = training.Data(
         train=lambda start, stop: tf.data.Dataset.range(0),
         test=test.batch(500).prefetch(tf.data.AUTOTUNE),
         plain=plain,
         steps_per_epoch=len(arrays["train"][0]) // args.batch_size,
-        num_classes=builder.info.features["label"].num_classes,
+        num_classes=10,
         mean=MEAN,
         std=STD,
     )
     logits = training.teacher_logits(args, data) if args.teacher_logits else None
     data.train = functools.partial(train_batches, args, arrays["train"], logits)
     return data
+
+
+def as_they_are(arrays: tuple[tf.Tensor, tf.Tensor]) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensor_slices(arrays).map(lambda x, y: (normalize(x), y))
 
 
 def train_batches(

@@ -52,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser, epochs: int, batch_size: int)
         help="of Adam (default 1e-2) or sgd (default 0.1); decays linearly to 0",
     )
     recipe(
+        "--trial",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="trial.json of a search by tune_cifar10.py: its hyperparameters instead of the above",
+    )
+    recipe(
         "--two-step",
         type=int,
         default=0,
@@ -203,7 +209,9 @@ def compile_model(
     latent = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
     rate = args.learning_rate or (0.1 if args.optimizer == "sgd" else 1e-2)
     adam, schedule = tf.keras.optimizers.Adam, linear_decay(rate, steps)
-    if args.optimizer == "filtered":
+    if args.trial:
+        model, optimizer = searched(read_trial(args.trial), build, steps)
+    elif args.optimizer == "filtered":
         model = build()
         optimizer = lqf.optimizers.FilteredFlip(
             alpha=linear_decay(args.alpha, steps), gamma=args.gamma, real_optimizer=adam(schedule)
@@ -219,6 +227,29 @@ def compile_model(
         sgd = tf.keras.optimizers.SGD(schedule, momentum=0.9, weight_decay=1e-4)
         optimizer = adam(schedule) if args.optimizer == "adam" else sgd
     return compiled(args, data, model, optimizer)
+
+
+def read_trial(path: pathlib.Path) -> lqf.tuning.HyperParameters:
+    """The hyperparameters in a trial.json of KerasTuner."""
+    try:
+        trial = json.loads(path.read_text("utf-8"))
+        return lqf.tuning.HyperParameters.from_config(trial["hyperparameters"])
+    except (OSError, ValueError, KeyError) as error:
+        raise SystemExit(
+            f"--trial: {path} is not the trial.json of a search; tune_cifar10.py prints the one of "
+            f"its best trial ({error})"
+        ) from error
+
+
+def searched(
+    hp: lqf.tuning.HyperParameters, build: Callable[..., tf.keras.Model], steps: int
+) -> tuple[tf.keras.Model, tf.keras.optimizers.Optimizer]:
+    """The network and optimizer of a trial; of which search space, its hyperparameters tell."""
+    real = tf.keras.optimizers.Adam(linear_decay(1e-2, steps))
+    if "learning_rate" in hp:
+        recipe = lqf.tuning.latent_sgd(hp, steps=steps, real_optimizer=real)
+        return build(**recipe.kernel), recipe.optimizer
+    return build(), lqf.tuning.filtered_flip(hp, steps=steps, real_optimizer=real)
 
 
 def compiled(

@@ -4,6 +4,9 @@
 >>> optimizer = lqf.optimizers.FilteredFlip(alpha=1e-3, gamma=0.1)
 """
 
+import importlib
+from types import ModuleType
+
 from larq_filters import _keras as _keras  # first: selects Keras 2
 from larq_filters import callbacks, conversion, export, filters, models, optimizers, plots, recipes
 
@@ -19,3 +22,13 @@ __all__ = [
     "plots",
     "recipes",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name == "tuning":  # on demand, as KerasTuner is not always there
+        return importlib.import_module("larq_filters.tuning")
+    raise AttributeError(f"module 'larq_filters' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), "tuning"]

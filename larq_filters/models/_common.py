@@ -11,6 +11,7 @@ class Quantizers(NamedTuple):
 
     input: Any
     kernel: Any
+    initializer: Any
     constraint: Any
 
     def conv(self, filters: int, size: int, strides: int = 1) -> lq.layers.QuantConv2D:
@@ -27,6 +28,7 @@ class Quantizers(NamedTuple):
             use_bias=False,
             input_quantizer=self.input,
             kernel_quantizer=self.kernel or lq.quantizers.NoOp(precision=1),
+            kernel_initializer=self.initializer,
             kernel_constraint=self.constraint,
         )
 

@@ -17,6 +17,7 @@ def BiRealNet18(
     width: int = 64,
     input_quantizer: Any = "approx_sign",
     kernel_quantizer: Any = None,
+    kernel_initializer: Any = "glorot_uniform",
     kernel_constraint: Any = None,
     name: str = "birealnet18",
 ) -> tf.keras.Model:
@@ -35,6 +36,7 @@ def BiRealNet18(
         kernel_quantizer: Of the binary convolutions; by default
             `larq.quantizers.NoOp(precision=1)`, which has no latent weights. 'ste_sign' makes a
             latent-weight network, `larq.quantizers.NoOp(precision=32)` one of real weights.
+        kernel_initializer: Of the binary convolutions.
         kernel_constraint: Of the binary convolutions; latent weights want 'weight_clip'.
         name: Name of the model.
 
@@ -50,7 +52,9 @@ def BiRealNet18(
         Improved Representational Capability and Advanced Training Algorithm", ECCV 2018 (arXiv
         1808.00278).
     """
-    quantizers = Quantizers(input_quantizer, kernel_quantizer, kernel_constraint)
+    quantizers = Quantizers(
+        input_quantizer, kernel_quantizer, kernel_initializer, kernel_constraint
+    )
     return _imagenet_net(input_shape, num_classes, (4, 4, 4, 4), width, quantizers, name)
 
 
@@ -61,6 +65,7 @@ def BiRealNet34(
     width: int = 64,
     input_quantizer: Any = "approx_sign",
     kernel_quantizer: Any = None,
+    kernel_initializer: Any = "glorot_uniform",
     kernel_constraint: Any = None,
     name: str = "birealnet34",
 ) -> tf.keras.Model:
@@ -72,6 +77,7 @@ def BiRealNet34(
         width: Channels of the first stage.
         input_quantizer: As for `BiRealNet18`.
         kernel_quantizer: As for `BiRealNet18`.
+        kernel_initializer: As for `BiRealNet18`.
         kernel_constraint: As for `BiRealNet18`.
         name: Name of the model.
 
@@ -85,7 +91,9 @@ def BiRealNet34(
     Source:
         As for `BiRealNet18`.
     """
-    quantizers = Quantizers(input_quantizer, kernel_quantizer, kernel_constraint)
+    quantizers = Quantizers(
+        input_quantizer, kernel_quantizer, kernel_initializer, kernel_constraint
+    )
     return _imagenet_net(input_shape, num_classes, (6, 8, 12, 6), width, quantizers, name)
 
 
@@ -96,6 +104,7 @@ def BiRealNet20(
     width: int = 16,
     input_quantizer: Any = "approx_sign",
     kernel_quantizer: Any = None,
+    kernel_initializer: Any = "glorot_uniform",
     kernel_constraint: Any = None,
     name: str = "birealnet20",
 ) -> tf.keras.Model:
@@ -110,6 +119,7 @@ def BiRealNet20(
         width: Channels of the first stage.
         input_quantizer: As for `BiRealNet18`.
         kernel_quantizer: As for `BiRealNet18`.
+        kernel_initializer: As for `BiRealNet18`.
         kernel_constraint: As for `BiRealNet18`.
         name: Name of the model.
 
@@ -124,7 +134,9 @@ def BiRealNet20(
         As for `BiRealNet18`, on the layers of the ResNet-20 of He, Zhang, Ren, Sun, "Deep Residual
         Learning for Image Recognition", CVPR 2016.
     """
-    quantizers = Quantizers(input_quantizer, kernel_quantizer, kernel_constraint)
+    quantizers = Quantizers(
+        input_quantizer, kernel_quantizer, kernel_initializer, kernel_constraint
+    )
     inputs = tf.keras.layers.Input(input_shape)
     x = tf.keras.layers.Conv2D(width, 3, padding="same", use_bias=False)(inputs)
     x = _stages(batch_norm(x), (6, 6, 6), width, quantizers)

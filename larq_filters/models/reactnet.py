@@ -45,6 +45,7 @@ def ReActNetA(
     width: int = 32,
     input_quantizer: Any = "approx_sign",
     kernel_quantizer: Any = None,
+    kernel_initializer: Any = "glorot_uniform",
     kernel_constraint: Any = None,
     name: str = "reactnet_a",
 ) -> tf.keras.Model:
@@ -65,6 +66,7 @@ def ReActNetA(
             latent-weight network, `larq.quantizers.NoOp(precision=32)` one of real weights. The
             authors' kernels have a scale per channel (`magnitude_aware_sign`), which the batch norm
             behind each convolution makes redundant.
+        kernel_initializer: Of the binary convolutions.
         kernel_constraint: Of the binary convolutions; latent weights want 'weight_clip'.
         name: Name of the model.
 
@@ -79,7 +81,9 @@ def ReActNetA(
         Liu, Shen, Savvides, Cheng, "ReActNet: Towards Precise Binary Neural Network with
         Generalized Activation Functions", ECCV 2020 (arXiv 2003.03488).
     """
-    quantizers = Quantizers(input_quantizer, kernel_quantizer, kernel_constraint)
+    quantizers = Quantizers(
+        input_quantizer, kernel_quantizer, kernel_initializer, kernel_constraint
+    )
     layers = tf.keras.layers
     inputs = layers.Input(input_shape)
     x = layers.Conv2D(width, 3, strides=2, padding="same", use_bias=False)(inputs)

@@ -1,0 +1,149 @@
+"""What a search finds in one budget: three hyperparameters of the filter, or seven latent ones.
+
+    python benchmarks/search_budget.py
+
+The same random search, number of trials, epochs, network, seeds and CIFAR-10 images for both; real
+weights are trained by the same Adam. The best trial of each is then trained again with other seeds
+and tested on images that the search never saw. Run again, it goes on after the last finished trial.
+"""
+
+import argparse
+import functools
+import json
+import math
+import pathlib
+import sys
+
+import larq_filters as lqf
+
+import machine
+import numpy as np
+import tensorflow as tf
+from matplotlib import pyplot
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "examples"))
+import cifar10
+import training
+import tune_cifar10
+
+SPACES = {"filtered": "3 hyperparameters (FilteredFlip)", "latent": "7 (SGD on latent weights)"}
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--width", type=int, default=8)
+    parser.add_argument("--subset", type=int, default=10000)
+    parser.add_argument("--repeats", type=int, default=3, help="of each best trial, by other seeds")
+    parser.add_argument("--data-dir")
+    parser.add_argument(
+        "--folder",
+        type=pathlib.Path,
+        default=pathlib.Path("search_budget"),
+        help="of KerasTuner's files",
+    )
+    parser.add_argument("--name", default="search_budget", help="of the files in results/")
+    return parser.parse_args()
+
+
+def search(args: argparse.Namespace, space: str) -> list:
+    options = {name: getattr(args, name) for name in ("trials", "epochs", "width", "subset")}
+    if args.data_dir:
+        options["data-dir"] = args.data_dir
+    arguments = [f"--{name}={value}" for name, value in options.items()]
+    arguments += [f"--space={space}", f"--folder={args.folder}"]
+    return tune_cifar10.finished(tune_cifar10.search(tune_cifar10.parse_arguments(arguments)))
+
+
+def repeat(args: argparse.Namespace, values: dict, seed: int) -> float:
+    """Test accuracy after training with these hyperparameters from another seed."""
+    tf.keras.backend.clear_session()
+    tf.keras.utils.set_random_seed(seed)
+    arrays = cifar10.read(args.data_dir)
+    hp = lqf.tuning.HyperParameters()
+    hp.values = values
+    per_epoch = args.subset // 128
+    steps = args.epochs * per_epoch
+    build = functools.partial(lqf.models.BiRealNet20, width=args.width)
+    model, optimizer = training.searched(hp, build, steps)
+    loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, metrics=["accuracy"])
+    images = tuple(tensor[: args.subset] for tensor in arrays["train"])
+    options = argparse.Namespace(batch_size=128, seed=seed)
+    data = cifar10.train_batches(options, images, None, 0, steps)
+    model.fit(data, epochs=args.epochs, steps_per_epoch=per_epoch, verbose=2)
+    test = cifar10.as_they_are(arrays["test"]).batch(500)
+    return model.evaluate(test, verbose=0, return_dict=True)["accuracy"]
+
+
+def expected_best(scores: list[float]) -> list[float]:
+    """The best of n trials, averaged over all orders in which they could have come."""
+    ranked, total = sorted(scores), len(scores)
+    return [
+        sum(
+            score * math.comb(rank, n - 1) / math.comb(total, n)  # all others of n are lower
+            for rank, score in enumerate(ranked)
+        )
+        for n in range(1, total + 1)
+    ]
+
+
+def picture(spaces: dict, path: pathlib.Path) -> None:
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for space, color in zip(spaces, ("C0", "C1"), strict=True):
+        scores = [100 * trial["held_out_accuracy"] for trial in spaces[space]["trials"]]
+        number = np.arange(1, len(scores) + 1)
+        best = np.maximum.accumulate(scores)
+        left.step(number, best, ":", where="post", color=color)
+        left.plot(number, expected_best(scores), color=color, label=SPACES[space])
+        right.plot(number / len(scores), sorted(scores), "o-", color=color, label=SPACES[space])
+    left.plot([], [], ":", color="gray", label="in the order they came")
+    left.plot([], [], color="gray", label="averaged over all orders")
+    left.set(xlabel="trials", ylabel="best held-out accuracy so far (%)")
+    right.set(xlabel="share of trials at or below", ylabel="held-out accuracy (%)")
+    left.legend()
+    right.legend()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def main() -> None:
+    args = parse_arguments()
+    settings = {key: getattr(args, key) for key in ("trials", "epochs", "width", "subset")}
+    path = machine.RESULTS / f"{args.name}.json"
+    record = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    if record.get("settings") != settings:
+        record = {"settings": settings, "spaces": {space: {} for space in SPACES}}
+    for space in SPACES:
+        trials = [
+            {"values": t.hyperparameters.values, "held_out_accuracy": float(t.score)}
+            for t in search(args, space)
+        ]
+        record["spaces"][space] = {**record["spaces"][space], "trials": trials}
+        machine.write(args.name, record)
+    for number in range(args.repeats):  # in turns
+        for results in record["spaces"].values():
+            best = max(results["trials"], key=lambda trial: trial["held_out_accuracy"])
+            known = results.get("repeats", {})
+            if known.get("values") != best["values"]:
+                known = {"values": best["values"], "test_accuracies": []}
+            if len(known["test_accuracies"]) <= number:
+                known["test_accuracies"].append(repeat(args, best["values"], seed=2 + number))
+            results["repeats"] = known
+            machine.write(args.name, record)
+    picture(record["spaces"], path.with_suffix(".png"))
+    for space, results in record["spaces"].items():
+        scores = [100 * trial["held_out_accuracy"] for trial in results["trials"]]
+        tests = [100 * value for value in results["repeats"]["test_accuracies"]]
+        print(
+            f"{space}: best of {len(scores)} trials {max(scores):.1f} %, median "
+            f"{np.median(scores):.1f} %; test accuracy of the best with other seeds "
+            f"{np.mean(tests):.1f} ± {np.std(tests, ddof=1):.1f} %"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""Searches the hyperparameters of BiRealNet-20 on CIFAR-10 with KerasTuner.
+
+    python examples/tune_cifar10.py --space filtered --trials 20 --epochs 6
+
+The space "filtered" has three hyperparameters, "latent" the seven of SGD on latent weights; real
+weights are trained by the same Adam in both. Accuracy is that on 5,000 training images held out.
+Every finished trial is kept: run again with the same arguments, a search that was stopped goes on.
+Several processes share a search by KerasTuner's environment variables (see the README, Search).
+"""
+
+import argparse
+import functools
+import os
+import pathlib
+import sys
+from typing import Any
+
+import larq_filters as lqf  # before TensorFlow's Keras is touched: selects Keras 2
+
+import cifar10
+import tensorflow as tf
+import training
+
+HELD_OUT = 5000
+SPACES = {"filtered": lqf.tuning.filtered_flip, "latent": lqf.tuning.latent_sgd}
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--space", choices=list(SPACES), default="filtered")
+    parser.add_argument(
+        "--tuner", choices=["random", "bayesian", "hyperband", "grid"], default="random"
+    )
+    parser.add_argument(
+        "--trials", type=int, default=20, help="Hyperband makes as many as its brackets have"
+    )
+    parser.add_argument("--epochs", type=int, default=6, help="of each trial")
+    parser.add_argument("--width", type=int, default=16, help="channels of the first stage")
+    parser.add_argument("--subset", type=int, default=45000, help="train on so many of the images")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--data-dir", help="of tensorflow-datasets (default ~/tensorflow_datasets)")
+    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("search"))
+    args = parser.parse_args(arguments)
+    if not args.batch_size <= args.subset <= 45000:
+        parser.error(f"--subset is between the batch size and 45000, not {args.subset}")
+    if args.trials < 1 or args.epochs < 1:
+        parser.error("--trials and --epochs are whole numbers from 1 on")
+    return args
+
+
+class Network(lqf.tuning.HyperModel):
+    """Every trial starts from the same seed and sees the same images in the same order."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        super().__init__()
+        self.args = args
+        arrays = cifar10.read(args.data_dir)["train"]
+        self.images = tuple(tensor[: args.subset] for tensor in arrays)
+        self.held_out = cifar10.as_they_are(tuple(tensor[-HELD_OUT:] for tensor in arrays))
+        self.steps_per_epoch = args.subset // args.batch_size
+
+    def build(self, hp: lqf.tuning.HyperParameters) -> tf.keras.Model:
+        tf.keras.utils.set_random_seed(self.args.seed)
+        network = functools.partial(lqf.models.BiRealNet20, width=self.args.width)
+        steps = self.args.epochs * self.steps_per_epoch
+        SPACES[self.args.space](hp, steps=steps)  # declares them
+        model, optimizer = training.searched(hp, network, steps)
+        loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(optimizer, loss, metrics=["accuracy"])
+        return model
+
+    def fit(
+        self,
+        hp: lqf.tuning.HyperParameters,
+        model: tf.keras.Model,
+        epochs: int,
+        initial_epoch: int = 0,
+        **kwargs: Any,
+    ) -> tf.keras.callbacks.History:
+        steps = (epoch * self.steps_per_epoch for epoch in (initial_epoch, epochs))
+        return model.fit(
+            cifar10.train_batches(self.args, self.images, None, *steps),
+            steps_per_epoch=self.steps_per_epoch,
+            validation_data=self.held_out.batch(500).prefetch(tf.data.AUTOTUNE),
+            initial_epoch=initial_epoch,
+            epochs=epochs,
+            **kwargs,
+        )
+
+
+def make_tuner(args: argparse.Namespace) -> Any:
+    kinds = {
+        "random": (lqf.tuning.RandomSearch, {"max_trials": args.trials}),
+        "bayesian": (lqf.tuning.BayesianOptimization, {"max_trials": args.trials}),
+        "grid": (lqf.tuning.GridSearch, {"max_trials": args.trials}),
+        "hyperband": (lqf.tuning.Hyperband, {"max_epochs": args.epochs}),
+    }
+    tuner, arguments = kinds[args.tuner]
+    return tuner(
+        Network(args),
+        objective="val_accuracy",
+        seed=args.seed,
+        directory=args.folder,
+        project_name=f"{args.space}_{args.tuner}",
+        **arguments,
+    )
+
+
+def search(args: argparse.Namespace) -> Any:
+    """The tuner after its search, which goes on where an earlier one was stopped."""
+    tuner = make_tuner(args)
+    tuner.search(epochs=args.epochs, verbose=1 if sys.stdout.isatty() else 2)
+    return tuner
+
+
+def finished(tuner: Any) -> list[Any]:
+    """The completed trials, in the order in which they were started."""
+    trials = [tuner.oracle.trials[key] for key in tuner.oracle.start_order]
+    return [trial for trial in trials if trial.status == "COMPLETED"]
+
+
+def table(trials: list[Any]) -> str:
+    """The trials, the best first; a hyperparameter's name is set over several lines."""
+    trials = sorted(trials, key=lambda trial: -trial.score)
+    names = [n for n in trials[0].hyperparameters.values if not n.startswith("tuner/")]
+    heads = [["trial"], ["held-out", "accuracy"], *(name.split("_") for name in names)]
+    depth = max(map(len, heads))
+    rows = [
+        [head[i - depth] if i >= depth - len(head) else "" for head in heads] for i in range(depth)
+    ]
+    for trial in trials:
+        values = (trial.hyperparameters.values[name] for name in names)
+        cells = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in values]
+        rows.append([trial.trial_id, f"{trial.score:.2%}", *cells])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    )
+
+
+def as_filter(hp: lqf.tuning.HyperParameters) -> tuple[float, float]:
+    """α and γ of a trial; if it is of latent weights, those of the filter that its SGD is."""
+    if "alpha" in hp:
+        return hp.get("alpha"), hp.get("gamma")
+    return hp.get("learning_rate") * hp.get("weight_decay"), 1.0 - hp.get("momentum")
+
+
+def picture(trials: list[Any], path: pathlib.Path) -> None:
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    alphas, gammas = zip(*(as_filter(t.hyperparameters) for t in trials), strict=True)
+    scores = [100 * trial.score for trial in trials]
+    dots = left.scatter(alphas, gammas, c=scores, s=60, edgecolors="black", linewidths=0.5)
+    figure.colorbar(dots, label="held-out accuracy (%)")
+    left.set(xscale="log", yscale="log", xlabel="α (per step)", ylabel="γ (per step)")
+    if "alpha" not in trials[0].hyperparameters:
+        left.set(xlabel="learning rate · weight decay", ylabel="1 − momentum")
+    number = range(1, len(trials) + 1)
+    best = [max(scores[:n]) for n in number]
+    right.plot(number, scores, "o", color="gray", label="trial")
+    right.step(number, best, where="post", label="best so far")
+    right.set(xlabel="trials", ylabel="held-out accuracy (%)")
+    right.legend()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def main() -> None:
+    args = parse_arguments()
+    tuner = search(args)
+    if "chief" not in os.environ.get("KERASTUNER_TUNER_ID", "chief"):
+        return  # a worker: the chief has all trials
+    trials = finished(tuner)
+    if not trials:
+        raise SystemExit(f"no trial was finished; their errors are in {tuner.project_dir}")
+    best = max(trials, key=lambda trial: trial.score)
+    path = pathlib.Path(tuner.project_dir) / "search.png"
+    picture(trials, path)
+    print(
+        f"\n{table(trials)}\n\npicture in {path}; to train the best network in full:\n\n"
+        f"python examples/cifar10.py --epochs 100 --width {args.width} "
+        f"--trial {tuner.get_trial_dir(best.trial_id)}/trial.json"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+r"""Searches with KerasTuner: its tuners for Keras 2 models, and ready search spaces.
+
+`RandomSearch`, `BayesianOptimization`, `Hyperband`, `GridSearch`, `HyperModel`, `HyperParameters`
+and `Objective` are KerasTuner's own. Take them from here: KerasTuner itself works with Keras 3
+only, unless this module is imported first.
+
+>>> def build(hp):
+...     model = tf.keras.Sequential([
+...         lq.layers.QuantDense(8, kernel_quantizer="ste_sign", input_shape=(4,)),
+...         tf.keras.layers.Dense(2),
+...     ])
+...     model.compile(lqf.tuning.filtered_flip(hp, steps=1000), "mse", metrics=["mae"])
+...     return model
+>>> tuner = lqf.tuning.RandomSearch(
+...     build, "val_loss", max_trials=2, directory=folder, project_name="search"
+... )
+>>> tuner.search(
+...     np.ones((8, 4)), np.ones((8, 2)), validation_split=0.5, epochs=1, verbose=0
+... )
+>>> [sorted(hp.values) for hp in tuner.get_best_hyperparameters()]
+[['alpha', 'alpha_decay', 'gamma']]
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+from larq_filters._filter import Coefficient
+from larq_filters._keras_tuner import keras_tuner
+from larq_filters._latent_sgd import LatentSGD
+from larq_filters.optimizers import FilteredFlip
+
+import tensorflow as tf
+
+BayesianOptimization = keras_tuner().BayesianOptimization
+GridSearch = keras_tuner().GridSearch
+Hyperband = keras_tuner().Hyperband
+HyperModel = keras_tuner().HyperModel
+HyperParameters = keras_tuner().HyperParameters
+Objective = keras_tuner().Objective
+RandomSearch = keras_tuner().RandomSearch
+
+__all__ = [
+    "BayesianOptimization",
+    "GridSearch",
+    "HyperModel",
+    "HyperParameters",
+    "Hyperband",
+    "LatentRecipe",
+    "Objective",
+    "RandomSearch",
+    "filtered_flip",
+    "latent_sgd",
+]
+
+_FASTEST = 0.1  # α of a filter that remembers ten steps
+_QUARTER = 10**0.25  # of a decade
+Real: TypeAlias = tf.keras.optimizers.Optimizer | str | Mapping[str, Any]
+
+
+def filtered_flip(hp: Any, *, steps: int, real_optimizer: Real = "adam") -> FilteredFlip:
+    r"""A `FilteredFlip` with its three hyperparameters, declared for a search.
+
+    - `alpha`, on a log scale from 1/`steps` to 0.1. A gradient counts for about 1/α steps: at most
+      for the whole training, as a filter that remembers longer than it lasts is a plain sum of all
+      gradients, whichever α it has; at least for ten steps, as one that remembers less follows the
+      noise of single batches.
+    - `gamma`, on a log scale from 0.01 to 1 in quarters of a decade. The gradients are first
+      smoothed over 1/γ steps: up to a hundred. Longer is not needed, as α and γ of constant value
+      can be exchanged. γ = 1 does not smooth: it is the first-order filter, `EMA(alpha)`.
+    - `alpha_decay`: α stays "constant", or decays to 0 over `steps`, "linear" or as a "cosine".
+
+    Args:
+        hp: KerasTuner's hyperparameters, as a model-building function gets them.
+        steps: Steps of a whole training, batches times epochs, 20 or more. With `Hyperband`, those
+            of `max_epochs`.
+        real_optimizer: As for `FilteredFlip`; of an optimizer, each trial gets a copy of its own.
+
+    Returns:
+        The optimizer of this trial.
+
+    Raises:
+        ValueError: `steps` is not a whole number from 20 on.
+
+    Example:
+        >>> hp = lqf.tuning.HyperParameters()
+        >>> optimizer = lqf.tuning.filtered_flip(hp, steps=10_000)
+        >>> [(p.name, p.min_value, p.max_value) for p in hp.space[:2]]
+        [('alpha', 0.0001, 0.1), ('gamma', 0.01, 1.0)]
+        >>> hp.values.update(gamma=1.0, alpha_decay="constant")
+        >>> lqf.tuning.filtered_flip(hp, steps=10_000).filter
+        EMA(alpha=0.01)
+    """
+    steps = _check_steps(steps)
+    slowest = 1.0 / steps
+    alpha = hp.Float("alpha", slowest, _FASTEST, sampling="log", default=max(1e-2, slowest))
+    gamma = hp.Float("gamma", 0.01, 1.0, sampling="log", step=_QUARTER, default=0.1)
+    decay = _decay(hp, "alpha_decay")
+    return FilteredFlip(
+        alpha=_decayed(alpha, decay, steps),
+        gamma=None if gamma > 0.99 else gamma,
+        real_optimizer=_copy(real_optimizer),
+    )
+
+
+class LatentRecipe(NamedTuple):
+    """What `latent_sgd` declares: the optimizer, and what the binary layers need for it.
+
+    Attributes:
+        optimizer: SGD on the latent weights, the real optimizer on all others.
+        kernel: `kernel_quantizer`, `kernel_initializer` and `kernel_constraint`, as arguments of
+            larq's layers or of a network of `larq_filters.models`.
+
+    Example:
+        >>> recipe = lqf.tuning.latent_sgd(lqf.tuning.HyperParameters(), steps=1000)
+        >>> layer = lq.layers.QuantConv2D(8, 3, input_quantizer="ste_sign", **recipe.kernel)
+        >>> recipe.kernel["kernel_constraint"]
+        'weight_clip'
+    """
+
+    optimizer: tf.keras.optimizers.Optimizer
+    kernel: dict[str, Any]
+
+
+def latent_sgd(hp: Any, *, steps: int, real_optimizer: Real = "adam") -> LatentRecipe:
+    """SGD on latent weights with its seven hyperparameters, as the thing to compare with.
+
+    - `initial_scale`, on a log scale from 0.1 to 10: times Glorot's normal distribution.
+    - `learning_rate`, on a log scale from 1e-3 to 1.
+    - `learning_rate_decay`: "constant", or over `steps` to 0, "linear" or as a "cosine".
+    - `weight_decay`, decoupled, on a log scale from 1e-6 to 0.1.
+    - `momentum`: 1 − momentum on a log scale from 0.01 to 1 in quarters of a decade, as `gamma` of
+      `filtered_flip`.
+    - `clipping`: whether latent weights are held within ±1, larq's `weight_clip`.
+    - `scaling`: whether each output channel is scaled by the mean magnitude of its latent weights
+      (XNOR-Net), larq's `magnitude_aware_sign`.
+
+    Learning rate times weight decay is the α of `filtered_flip`: the ranges reach from recipes
+    that forget nothing to its upper end.
+
+    Args:
+        hp: KerasTuner's hyperparameters, as a model-building function gets them.
+        steps: Steps of a whole training, batches times epochs, 20 or more.
+        real_optimizer: The optimizer of all variables that are not binary, its name or its config;
+            of an optimizer, each trial gets a copy of its own.
+
+    Returns:
+        The optimizer of this trial, and the arguments of its binary layers.
+
+    Raises:
+        ValueError: `steps` is not a whole number from 20 on.
+
+    Example:
+        >>> hp = lqf.tuning.HyperParameters()
+        >>> model = lqf.models.BiRealNet20(
+        ...     width=4, **lqf.tuning.latent_sgd(hp, steps=1000).kernel
+        ... )
+        >>> len(hp.values)
+        7
+    """
+    steps = _check_steps(steps)
+    scale = hp.Float("initial_scale", 0.1, 10.0, sampling="log", default=1.0)
+    rate = hp.Float("learning_rate", 1e-3, 1.0, sampling="log", default=0.1)
+    decay = _decay(hp, "learning_rate_decay")
+    weight_decay = hp.Float("weight_decay", 1e-6, 0.1, sampling="log", default=1e-4)
+    momenta = [round(1.0 - 0.01 * _QUARTER**i, 4) for i in range(9)]
+    momentum = hp.Choice("momentum", momenta, ordered=True, default=0.9)
+    clipping = hp.Boolean("clipping", default=True)
+    scaling = hp.Boolean("scaling")
+    return LatentRecipe(
+        LatentSGD(
+            _decayed(rate, decay, steps),
+            momentum=momentum,
+            weight_decay=weight_decay,
+            real_optimizer=_copy(real_optimizer),
+        ),
+        {
+            "kernel_quantizer": "magnitude_aware_sign" if scaling else "ste_sign",
+            # As a config: an initializer shared by layers would give all the same numbers.
+            "kernel_initializer": {
+                "class_name": "VarianceScaling",
+                "config": {"scale": scale**2, "mode": "fan_avg"},
+            },
+            "kernel_constraint": "weight_clip" if clipping else None,
+        },
+    )
+
+
+def _check_steps(steps: Any) -> int:
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 20:
+        raise ValueError(
+            "steps is the number of steps of a whole training, batches times epochs: a whole "
+            f"number from 20 on. Received: steps={steps!r}"
+        )
+    return steps
+
+
+def _decay(hp: Any, name: str) -> str:
+    return hp.Choice(name, ["constant", "linear", "cosine"], default="linear")
+
+
+def _decayed(value: float, decay: str, steps: int) -> Coefficient:
+    schedules = tf.keras.optimizers.schedules
+    if decay == "linear":
+        return schedules.PolynomialDecay(value, steps, end_learning_rate=0.0)
+    return schedules.CosineDecay(value, steps) if decay == "cosine" else value
+
+
+def _copy(real_optimizer: Real) -> Real:
+    """An optimizer trains one model only, and each trial has its own."""
+    if isinstance(real_optimizer, tf.keras.optimizers.Optimizer):
+        return type(real_optimizer).from_config(real_optimizer.get_config())
+    return real_optimizer
