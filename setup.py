@@ -10,22 +10,20 @@ VERSION = re.search(
     r'^__version__ = "(.+)"$', (HERE / "larq_filters/__init__.py").read_text("utf-8"), re.MULTILINE
 )[1]
 
-TENSORBOARD = "tensorboard>=2.16"  # TensorFlow no longer brings it
-TUNER = ["keras-tuner>=1.4.7", TENSORBOARD]
+TUNER = ["keras-tuner>=1.4.7", "tensorboard>=2.16"]  # TensorFlow no longer brings TensorBoard
 EXPORT = ["ai-edge-litert>=1.2", "larq-compute-engine>=0.16"]
 PLOTS = ["matplotlib>=3.8"]
 EXAMPLES = [
     *PLOTS,
+    *TUNER,
     "importlib_resources>=6",  # tensorflow-datasets needs it and does not ask for it
     "scikit-learn>=1.3",
-    TENSORBOARD,
     "tensorflow-datasets>=4.9.4",
     "tqdm>=4.66",
 ]
 DEV = [
     *EXAMPLES,
     *EXPORT,
-    *TUNER,
     "hypothesis>=6.100",
     "mypy>=1.11",
     "pytest>=8",

@@ -229,7 +229,7 @@ def compile_model(
     return compiled(args, data, model, optimizer)
 
 
-def read_trial(path: pathlib.Path) -> lqf.tuning.HyperParameters:
+def read_trial(path: pathlib.Path) -> "lqf.tuning.HyperParameters":
     """The hyperparameters in a trial.json of KerasTuner."""
     try:
         trial = json.loads(path.read_text("utf-8"))
@@ -242,7 +242,7 @@ def read_trial(path: pathlib.Path) -> lqf.tuning.HyperParameters:
 
 
 def searched(
-    hp: lqf.tuning.HyperParameters, build: Callable[..., tf.keras.Model], steps: int
+    hp: "lqf.tuning.HyperParameters", build: Callable[..., tf.keras.Model], steps: int
 ) -> tuple[tf.keras.Model, tf.keras.optimizers.Optimizer]:
     """The network and optimizer of a trial; of which search space, its hyperparameters tell."""
     real = tf.keras.optimizers.Adam(linear_decay(1e-2, steps))

@@ -3,7 +3,7 @@
     python examples/tune_cifar10.py --space filtered --trials 20 --epochs 6
 
 The space "filtered" has three hyperparameters, "latent" the seven of SGD on latent weights; real
-weights are trained by the same Adam in both. Accuracy is that on 5,000 training images held out.
+weights are trained by the same Adam in both. Accuracy is that on training images held out.
 Every finished trial is kept: run again with the same arguments, a search that was stopped goes on.
 Several processes share a search by KerasTuner's environment variables (see the README, Search).
 """
@@ -21,7 +21,6 @@ import cifar10
 import tensorflow as tf
 import training
 
-HELD_OUT = 5000
 SPACES = {"filtered": lqf.tuning.filtered_flip, "latent": lqf.tuning.latent_sgd}
 
 
@@ -38,16 +37,18 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--epochs", type=int, default=6, help="of each trial")
     parser.add_argument("--width", type=int, default=16, help="channels of the first stage")
-    parser.add_argument("--subset", type=int, default=45000, help="train on so many of the images")
+    parser.add_argument("--subset", type=int, default=45000, help="train on so many images")
+    parser.add_argument("--held-out", type=int, default=5000, help="and validate on so many others")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--data-dir", help="of tensorflow-datasets (default ~/tensorflow_datasets)")
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("search"))
     args = parser.parse_args(arguments)
-    if not args.batch_size <= args.subset <= 45000:
-        parser.error(f"--subset is between the batch size and 45000, not {args.subset}")
-    if args.trials < 1 or args.epochs < 1:
-        parser.error("--trials and --epochs are whole numbers from 1 on")
+    for name in ("trials", "epochs", "width", "batch_size", "held_out"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} is a whole number from 1 on")
+    if args.epochs * (args.subset // args.batch_size) < 20:
+        parser.error("give more --epochs or a larger --subset: 20 steps are the least")
     return args
 
 
@@ -58,8 +59,13 @@ class Network(lqf.tuning.HyperModel):
         super().__init__()
         self.args = args
         arrays = cifar10.read(args.data_dir)["train"]
+        if args.subset + args.held_out > len(arrays[0]):
+            raise SystemExit(
+                f"--subset {args.subset} and --held-out {args.held_out} are more than the "
+                f"{len(arrays[0])} training images: give less"
+            )
         self.images = tuple(tensor[: args.subset] for tensor in arrays)
-        self.held_out = cifar10.as_they_are(tuple(tensor[-HELD_OUT:] for tensor in arrays))
+        self.held_out = cifar10.as_they_are(tuple(t[-args.held_out :] for t in arrays))
         self.steps_per_epoch = args.subset // args.batch_size
 
     def build(self, hp: lqf.tuning.HyperParameters) -> tf.keras.Model:
@@ -137,34 +143,36 @@ def table(trials: list[Any]) -> str:
         rows.append([trial.trial_id, f"{trial.score:.2%}", *cells])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        " ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
         for row in rows
     )
 
 
-def as_filter(hp: lqf.tuning.HyperParameters) -> tuple[float, float]:
+def as_filter(values: dict[str, Any]) -> tuple[float, float]:
     """α and γ of a trial; if it is of latent weights, those of the filter that its SGD is."""
-    if "alpha" in hp:
-        return hp.get("alpha"), hp.get("gamma")
-    return hp.get("learning_rate") * hp.get("weight_decay"), 1.0 - hp.get("momentum")
+    if "alpha" in values:
+        return values["alpha"], values["gamma"]
+    return values["learning_rate"] * values["weight_decay"], 1.0 - values["momentum"]
 
 
 def picture(trials: list[Any], path: pathlib.Path) -> None:
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    alphas, gammas = zip(*(as_filter(t.hyperparameters) for t in trials), strict=True)
+    alphas, gammas = zip(*(as_filter(t.hyperparameters.values) for t in trials), strict=True)
     scores = [100 * trial.score for trial in trials]
     dots = left.scatter(alphas, gammas, c=scores, s=60, edgecolors="black", linewidths=0.5)
     figure.colorbar(dots, label="held-out accuracy (%)")
     left.set(xscale="log", yscale="log", xlabel="α (per step)", ylabel="γ (per step)")
+    left.set(xlim=(min(alphas) / 2, max(alphas) * 2), ylim=(0.007, 1.4))
     if "alpha" not in trials[0].hyperparameters:
-        left.set(xlabel="learning rate · weight decay", ylabel="1 − momentum")
+        left.set(xlabel="α = learning rate · weight decay", ylabel="γ = 1 − momentum")
     number = range(1, len(trials) + 1)
     best = [max(scores[:n]) for n in number]
     right.plot(number, scores, "o", color="gray", label="trial")
     right.step(number, best, where="post", label="best so far")
     right.set(xlabel="trials", ylabel="held-out accuracy (%)")
+    right.xaxis.get_major_locator().set_params(integer=True)
     right.legend()
     figure.savefig(path, dpi=120)
     pyplot.close(figure)

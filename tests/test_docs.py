@@ -12,9 +12,12 @@ import pytest
 import scipy.signal
 import tensorflow as tf
 
-MODULES = [getattr(lqf, name) for name in lqf.__all__]
-PUBLIC = [
-    getattr(module, name) for module in MODULES for name in module.__all__ if name != "Filter"
+MODULES = [*(getattr(lqf, name) for name in lqf.__all__), lqf.tuning]
+THINGS = [getattr(module, name) for module in MODULES for name in module.__all__]
+PUBLIC = [  # our own
+    thing
+    for thing in THINGS
+    if thing is not lqf.filters.Filter and thing.__module__.startswith("larq_filters.")
 ]
 
 
@@ -30,6 +33,12 @@ def test_examples_run(thing):
     for test in tests:
         result = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test)
         assert result.failed == 0 and result.attempted > 0
+
+
+def test_the_example_of_a_search_runs(tmp_path):
+    names = {"lqf": lqf, "lq": lq, "np": np, "tf": tf, "folder": tmp_path}
+    test = doctest.DocTestParser().get_doctest(lqf.tuning.__doc__, names, "tuning", None, None)
+    assert doctest.DocTestRunner().run(test).failed == 0 and test.examples
 
 
 def test_the_readmes_python_runs():

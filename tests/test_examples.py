@@ -137,6 +137,7 @@ def test_cifar10_mirrored(small_cifar10, tmp_path):
         (["--teacher", "MobileNetV9"], "--teacher: MobileNetV9 is neither a saved model nor"),
         (["--teacher-logits", "none.npy"], "there is no none.npy; give a --teacher, too"),
         (["--strategy", "multi_worker"], "TF_CONFIG"),
+        (["--trial", "none.json"], "--trial: none.json is not the trial.json of a search"),
         (["--epochs", 0], "--epochs and --batch-size are whole numbers"),
         (["--batch-size", 1000], "fewer training images than 1000"),
         (["--optimizer", "bop", "--strategy", "mirrored"], "lqf.recipes.bop can"),
@@ -147,6 +148,59 @@ def test_cifar10_refuses(arguments, text, small_cifar10, tmp_path):
     result = run("cifar10.py", "--data-dir", small_cifar10, "--output", output, *arguments)
     last = result.stderr.splitlines()[-1]
     assert result.returncode == 1 and text in last and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("space", ["filtered", "latent"])
+def test_tune_cifar10(space, small_cifar10, tmp_path):
+    """A search, its report, and the command that it ends with."""
+
+    def tune(*arguments):
+        result = run(
+            *("tune_cifar10.py", "--data-dir", small_cifar10, "--space", space, "--trials", 2),
+            *("--epochs", 2, "--width", 2, "--subset", 320, "--held-out", 128, "--batch-size", 32),
+            *("--folder", tmp_path / "search", *arguments),
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    output = tune()
+    folder = tmp_path / "search" / f"{space}_random"
+    scores = [
+        json.loads((folder / f"trial_{i}" / "trial.json").read_text())["score"] for i in (0, 1)
+    ]
+    lines = output.splitlines()
+    heads = [line.split()[:2] for line in lines]
+    start = heads.index(["trial", "accuracy"])
+    rows = [line.split()[:2] for line in lines[start + 1 : start + 3]]
+    best = int(np.argmax(scores))
+    assert rows == [[str(i), f"{scores[i]:.2%}"] for i in (best, 1 - best)]
+    assert max(map(len, lines[start - 2 : start + 3])) <= 80
+    assert (folder / "search.png").stat().st_size > 10_000
+    again = tune()
+    assert "Epoch" not in again and again.splitlines()[-1] == lines[-1]
+
+    script, *command = lines[-1].split()[1:]
+    assert script == "examples/cifar10.py" and f"trial_{best}" in lines[-1]
+    small = ("--epochs", 1, "--width", 2, "--batch-size", 16, "--data-dir", small_cifar10)
+    result = run("cifar10.py", *command, *small, "--output", tmp_path / "full.json")
+    assert result.returncode == 0, result.stderr
+    history = json.loads((tmp_path / "full.json").read_text())["history"]
+    assert ("flip_ratio" in history) == (space == "filtered")
+
+
+@pytest.mark.parametrize(
+    "arguments, text",
+    [
+        (["--trials", 0], "--trials is a whole number from 1 on"),
+        (["--subset", 100], "20 steps are the least"),
+        (["--subset", 600, "--batch-size", 16], "are more than the 512 training images"),
+    ],
+)
+def test_tune_cifar10_refuses(arguments, text, small_cifar10, tmp_path):
+    folder = ("--folder", tmp_path / "search")
+    result = run("tune_cifar10.py", "--data-dir", small_cifar10, *folder, *arguments)
+    assert result.returncode > 0 and text in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr and not (tmp_path / "search").exists()
 
 
 @pytest.fixture(scope="module")
