@@ -143,8 +143,7 @@ def table(trials: list[Any]) -> str:
         rows.append([trial.trial_id, f"{trial.score:.2%}", *cells])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
-        " ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
+        " ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
     )
 
 

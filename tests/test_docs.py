@@ -41,7 +41,8 @@ def test_the_example_of_a_search_runs(tmp_path):
     assert doctest.DocTestRunner().run(test).failed == 0 and test.examples
 
 
-def test_the_readmes_python_runs():
+def test_the_readmes_python_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a search makes a folder
     readme = (pathlib.Path(__file__).parent.parent / "README.md").read_text("utf-8")
     blocks = [block.split("```")[0] for block in readme.split("```python\n")[1:]]
     assert blocks
