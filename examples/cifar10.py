@@ -21,13 +21,13 @@ import training
 MEAN, STD = (125.3, 123.0, 113.9), (63.0, 62.1, 66.7)  # of CIFAR-10's training images, per channel
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--width", type=int, default=16, help="channels of the first stage")
     training.add_arguments(parser, epochs=6, batch_size=128)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     args.output = args.output or pathlib.Path("cifar10.json")
     return args
 

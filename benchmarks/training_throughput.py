@@ -1,0 +1,151 @@
+"""Where a training step of BiRealNet-20 on CIFAR-10 spends its time, and images per second.
+
+    python benchmarks/training_throughput.py
+
+FilteredFlip and larq's latent weights with Adam take turns (A B A B), so that a change of the
+machine's speed meets both; so do the parts of a step. The input pipeline is timed alone.
+"""
+
+import argparse
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+
+import larq_filters as lqf
+
+import machine
+import numpy as np
+import tensorflow as tf
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "examples"))
+import cifar10
+
+LATENT = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
+
+PARTS = ("forward", "forward and backward", "whole step", "optimizer")
+
+
+def make(latent: bool, width: int) -> tf.keras.Model:
+    model = lqf.models.BiRealNet20(width=width, **(LATENT if latent else {}))
+    adam = tf.keras.optimizers.Adam(1e-2)
+    optimizer = adam if latent else lqf.optimizers.FilteredFlip(1e-2, real_optimizer=adam)
+    loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, metrics=["accuracy"])
+    return model
+
+
+def parts(model: tf.keras.Model, images: tf.Tensor, labels: tf.Tensor) -> dict[str, Callable]:
+    """Functions that do a part of a training step; each contains the ones before it."""
+    variables = model.trainable_variables
+
+    @tf.function
+    def forward():
+        return model.compute_loss(images, labels, model(images, training=True))
+
+    def backward():
+        with tf.GradientTape() as tape:
+            loss = forward.python_function()
+        return tape.gradient(loss, variables)
+
+    step = tf.function(lambda: model.train_step((images, labels)))
+    gradients = [tf.constant(g) for g in tf.function(backward)()]
+    update = tf.function(
+        lambda: model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+    )
+    return dict(zip(PARTS, (forward, tf.function(backward), step, update), strict=True))
+
+
+def in_turns(functions: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each call, after three that are not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for number in range(rounds + 3):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            tf.nest.map_structure(lambda x: x.numpy() if x.shape.rank == 0 else x, function())
+            if number >= 3:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def input_pipeline(args: argparse.Namespace) -> float:
+    """Images per second that cifar10.py's pipeline gives when nothing else runs."""
+    options = cifar10.parse_arguments(
+        [
+            f"--batch-size={args.batch_size}",
+            *([f"--data-dir={args.data_dir}"] * bool(args.data_dir)),
+        ]
+    )
+    batches = iter(cifar10.load(options).train(0, 110))
+    for _ in range(10):
+        next(batches)
+    start = time.perf_counter()
+    number = sum(len(labels) for _, labels in batches)
+    return number / (time.perf_counter() - start)
+
+
+def traces(model: tf.keras.Model, images: tf.Tensor, labels: tf.Tensor) -> int:
+    """How often two epochs of fit traced the step, with the last batch as long as the others."""
+    data = tf.data.Dataset.from_tensors((images, labels)).repeat(2)
+    model.fit(data, epochs=2, verbose=0, callbacks=[lqf.callbacks.FlipRatio()])
+    return model.train_function.experimental_get_tracing_count()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--data-dir")
+    parser.add_argument("--name", default="training_throughput", help="of the file in results/")
+    args = parser.parse_args()
+
+    rng = np.random.default_rng(0)
+    images = tf.constant(rng.normal(size=(args.batch_size, 32, 32, 3)), tf.float32)
+    labels = tf.constant(rng.integers(10, size=args.batch_size))
+    models = {"filtered": make(False, args.width), "latent_adam": make(True, args.width)}
+    functions = {
+        (name, part): function
+        for name, model in models.items()
+        for part, function in parts(model, images, labels).items()
+    }
+    seconds = in_turns(functions, args.rounds)
+    steps = {name: np.array(seconds[name, "whole step"]) for name in models}
+    record = {
+        "batch_size": args.batch_size,
+        "width": args.width,
+        "seconds": {
+            name: {part: machine.summary(seconds[name, part]) for part in PARTS} for name in models
+        },
+        "images_per_second": {
+            name: machine.summary(list(args.batch_size / step)) for name, step in steps.items()
+        },
+        "filtered_over_latent_adam": machine.summary(
+            list(steps["latent_adam"] / steps["filtered"])
+        ),
+        "optimizer_share": machine.summary(
+            list(np.array(seconds["filtered", "optimizer"]) / steps["filtered"])
+        ),
+        "input_images_per_second": input_pipeline(args),
+        "traces": traces(models["filtered"], images, labels),
+    }
+    machine.write(args.name, record)
+    print(f"{'milliseconds, median':<24} {'FilteredFlip':>14} {'latent Adam':>14}")
+    for part in PARTS:
+        row = [1e3 * record["seconds"][name][part]["median"] for name in models]
+        print(f"{part:<24} {row[0]:>14.1f} {row[1]:>14.1f}")
+    rates = [record["images_per_second"][name]["median"] for name in models]
+    print(f"{'images per second':<24} {rates[0]:>14.0f} {rates[1]:>14.0f}")
+    ratio, share = record["filtered_over_latent_adam"], record["optimizer_share"]
+    print(
+        f"\nFilteredFlip / latent Adam: {ratio['median']:.3f} of its images per second, quartiles "
+        f"{ratio['quartiles'][0]:.3f} to {ratio['quartiles'][1]:.3f}\n"
+        f"optimizer: {share['median']:.1%} of the step; input pipeline alone: "
+        f"{record['input_images_per_second']:.0f} images per second; traces: {record['traces']}"
+    )
+
+
+if __name__ == "__main__":
+    main()
