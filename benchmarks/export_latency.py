@@ -14,7 +14,6 @@ import larq as lq
 import machine
 import tensorflow as tf
 
-
 BINARY = {"kernel_quantizer": "ste_sign"}  # as nothing is trained here
 
 
