@@ -10,7 +10,11 @@ VERSION = re.search(
     r'^__version__ = "(.+)"$', (HERE / "larq_filters/__init__.py").read_text("utf-8"), re.MULTILINE
 )[1]
 
-TUNER = ["keras-tuner>=1.4.7", "tensorboard>=2.16"]  # TensorFlow no longer brings TensorBoard
+TUNER = [
+    "keras-tuner>=1.4.7",
+    "scikit-learn>=1.3",  # for BayesianOptimization
+    "tensorboard>=2.16",  # TensorFlow no longer brings it
+]
 EXPORT = ["ai-edge-litert>=1.2", "larq-compute-engine>=0.16"]
 PLOTS = ["matplotlib>=3.8"]
 EXAMPLES = [
