@@ -15,7 +15,7 @@ tuning = lqf.tuning
 TUNERS = {
     "random": (tuning.RandomSearch, {"max_trials": 3}),
     "bayesian": (tuning.BayesianOptimization, {"max_trials": 3, "num_initial_points": 2}),
-    "hyperband": (tuning.Hyperband, {"max_epochs": 4, "factor": 2}),
+    "hyperband": (tuning.Hyperband, {"max_epochs": 3, "factor": 3}),
     "grid": (tuning.GridSearch, {"max_trials": 3}),
 }
 
@@ -77,7 +77,7 @@ def test_hyperband_resumes_a_trial_with_its_optimizers_state(tmp_path):
         saved = tf.train.load_checkpoint(checkpoint)
         values = [saved.get_tensor(name) for name in saved.get_variable_to_shape_map()]
         steps = int(optimizer.iterations)
-        assert steps in (21, 42)
+        assert steps == 21  # an epoch
         for variable in optimizer.variables[1:]:
             value = variable.numpy()
             assert any(v.shape == value.shape and (v == value).all() for v in values)
@@ -85,7 +85,7 @@ def test_hyperband_resumes_a_trial_with_its_optimizers_state(tmp_path):
 
     tuner = make_tuner(tmp_path, "hyperband", Network())
     search(tuner)
-    assert len(resumed) >= 2 and all(epoch > 0 for _, epoch in resumed)
+    assert [epoch for _, epoch in resumed] == [1]
 
 
 def test_executions_per_trial(tmp_path):
