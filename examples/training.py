@@ -311,11 +311,7 @@ def fit(
             model.optimizer.build(model.trainable_variables)
         if is_chief:
             check_room(args.backup, model)
-        callbacks.append(
-            tf.keras.callbacks.BackupAndRestore(
-                str(folder), save_freq=args.backup_steps, delete_checkpoint=False
-            )
-        )
+        callbacks.append(Backup(str(folder), save_freq=args.backup_steps, delete_checkpoint=False))
         if start and is_chief:
             print(f"going on after step {start:,} of {total:,}", flush=True)
     if args.recalibrate:
@@ -341,6 +337,20 @@ def fit(
             verbose=1 if is_chief else 0,
         )
     return history.rows
+
+
+class Backup(tf.keras.callbacks.BackupAndRestore):
+    """Keras' own, after which all go on as they would from the backup.
+
+    Each replica has its own averages of batch norm. Their mean is what is saved, and what every
+    replica is given when it is restored; so every replica is given it here.
+    """
+
+    def _backup(self, epoch: int, batch: int = 0) -> None:
+        super()._backup(epoch, batch)
+        for variable in self.model.non_trainable_weights:
+            if variable.synchronization is tf.VariableSynchronization.ON_READ:
+                variable.assign(variable.read_value())
 
 
 def saved_steps(folder: pathlib.Path, steps_per_epoch: int) -> int:

@@ -1,8 +1,8 @@
-"""Kills a training at random moments and compares what it ends with: `make soak`.
+"""Kills trainings at random moments and compares what they end with: `make soak`.
 
-A training by examples/cifar10.py that saves after every step is killed (SIGKILL) in the middle of
-start-ups, steps and saves, and started again each time. In the end its last backup has to equal
-that of a training that nobody disturbed, in every variable and bit.
+A training by examples/cifar10.py that saves after every step, on one device and on two, is killed
+(SIGKILL) in the middle of start-ups, steps and saves, and started again each time. In the end its
+last backup has to equal that of a training that nobody disturbed, in every variable and bit.
 """
 
 import argparse
@@ -16,6 +16,8 @@ import time
 import tensorflow as tf
 
 EXAMPLE = pathlib.Path(__file__).parent.parent / "examples" / "cifar10.py"
+
+DEVICES = {"one device": (), "two": ("--strategy", "mirrored", "--logical-devices", "2")}
 
 
 def command(folder, data, arguments):
@@ -67,24 +69,36 @@ def wait_for(process, folder, count, moments):
     time.sleep(moments.uniform(0.0, 0.15))
 
 
+def differences(one, two):
+    """The names of variables that two trainings do not share, or not to the bit."""
+    one, two = variables(one), variables(two)
+    both = one.keys() & two.keys()
+    return sorted(one.keys() ^ two.keys()) + [
+        name for name in sorted(both) if one[name].tobytes() != two[name].tobytes()
+    ]
+
+
 def main():
     from datasets import write_cifar10
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--kills", type=int, nargs=2, default=(14, 6), help="on one device, on two")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     args = parser.parse_args()
+    failed = False
     with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        write_cifar10(folder / "data")
-        length = ("--epochs", "8")
-        train_and_kill(folder / "undisturbed", folder / "data", length, 0, 0)
-        times = train_and_kill(folder / "killed", folder / "data", length, args.kills, args.seed)
-        print(f"seed {args.seed}: killed after {times} saves")
-        one, two = variables(folder / "undisturbed"), variables(folder / "killed")
-    different = [n for n in one if one[n].tobytes() != two[n].tobytes()]
-    print(f"{len(one)} variables, different: {different or 'none'}")
-    sys.exit(bool(different) or one.keys() != two.keys())
+        data = pathlib.Path(name) / "data"
+        write_cifar10(data)
+        for (devices, arguments), kills in zip(DEVICES.items(), args.kills, strict=True):
+            one, two = (pathlib.Path(name) / devices / part for part in ("undisturbed", "killed"))
+            arguments = ("--epochs", "5", *arguments)
+            train_and_kill(one, data, arguments, 0, 0)
+            times = train_and_kill(two, data, arguments, kills, args.seed)
+            different = differences(one, two)
+            print(f"{devices}, seed {args.seed}: killed after {times} saves", flush=True)
+            print(f"{len(variables(one))} variables, different: {different or 'none'}", flush=True)
+            failed |= bool(different)
+    sys.exit(failed)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,12 @@ import time
 
 import numpy as np
 import pytest
+from helpers import assert_same
 
 HERE = pathlib.Path(__file__).parent
 EPOCHS, STEPS = 7, 56
 ARGUMENTS = ("--epochs", EPOCHS, "--batch-size", 64, "--width", 4)
+TWO_DEVICES = ("--logical-devices", 2)
 
 
 class Workers:
@@ -74,19 +76,33 @@ class Workers:
         return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
     def state(self, worker):
-        """Whether an array is one of batch norm's averages, and the array, of all that is kept."""
+        """All weights, averages of batch norm, and what the optimizer keeps, at the end."""
         with np.load(self.notes[worker].with_suffix(".npz")) as file:
-            return [(name.startswith("average"), file[name]) for name in file.files]
+            return [file[name] for name in file.files]
+
+
+def backup(folder):
+    return "--backup", folder / "backup", "--backup-steps", 5
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(small_cifar10, tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted")
-    arguments = ("--save", folder / "network.h5", "--backup", folder / "backup")
+    arguments = ("--save", folder / "network.h5", *backup(folder))
     with Workers(folder / "notes", small_cifar10, arguments=arguments) as workers:
         assert workers.wait() == [0, 0], workers.log(0)
     assert sorted(path.name for path in folder.iterdir()) == ["backup", "network.h5", "notes"]
     return workers
+
+
+@pytest.fixture(scope="module")
+def uninterrupted_process(small_cifar10, tmp_path_factory):
+    """With two devices in it, so that batch norm sees the same halves of the same batches."""
+    folder = tmp_path_factory.mktemp("uninterrupted_process")
+    arguments = (*TWO_DEVICES, *backup(folder))
+    with Workers(folder / "notes", small_cifar10, "mirrored", 1, arguments) as one:
+        assert one.wait() == [0], one.log(0)
+    return one
 
 
 def test_two_workers_stay_equal(uninterrupted):
@@ -94,24 +110,21 @@ def test_two_workers_stay_equal(uninterrupted):
     one, two = uninterrupted.steps(0), uninterrupted.steps(1)
     assert one == two and [int(step) for step, _ in one] == list(range(1, STEPS + 1))
     assert len({fingerprint for _, fingerprint in one}) > STEPS / 2
-    for (_, a), (_, b) in zip(uninterrupted.state(0), uninterrupted.state(1), strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_same(uninterrupted.state(0), uninterrupted.state(1))
     assert "test accuracy" in uninterrupted.log(0)
 
 
-def test_two_workers_do_what_one_process_does(uninterrupted, small_cifar10, tmp_path):
-    """With two devices in it, so that batch norm sees the same halves of the same batches.
+def test_two_workers_do_what_one_process_does(uninterrupted, uninterrupted_process):
+    """All bits of the binary weights at first.
 
-    All bits of the binary weights at first. Later, as threads share the sums of a convolution out
-    differently, an activation near 0 may get the other sign: then a few weights may differ, and
-    real numbers, among them the filters' state, by little of their scale. A sum of gradients where
-    there should be a mean would double that state.
+    Later, as threads share the sums of a convolution out differently, an activation near 0 may get
+    the other sign: then a few weights may differ, and real numbers, among them the filters' state,
+    by little of their scale. A sum of gradients where there should be a mean would double that
+    state.
     """
-    arguments = ("--logical-devices", 2)
-    with Workers(tmp_path / "notes", small_cifar10, "mirrored", 1, arguments) as one:
-        assert one.wait() == [0], one.log(0)
+    one = uninterrupted_process
     assert one.steps(0)[:10] == uninterrupted.steps(0)[:10]
-    for (_, a), (_, b) in zip(one.state(0), uninterrupted.state(0), strict=True):
+    for a, b in zip(one.state(0), uninterrupted.state(0), strict=True):
         if set(np.unique(b)) == {-1.0, 1.0}:
             assert (a != b).mean() <= 0.02
         else:
@@ -121,26 +134,35 @@ def test_two_workers_do_what_one_process_does(uninterrupted, small_cifar10, tmp_
 def test_a_killed_worker_ends_the_other_and_a_restart_goes_on(
     uninterrupted, small_cifar10, tmp_path
 ):
-    """From the last backup, with the weights of a training that was never stopped.
-
-    All bits of all that is trained. Keras saves the mean of the workers' averages of batch norm,
-    and all go on from it: the mean in the end is the same but for rounding.
-    """
-    arguments = ("--backup", tmp_path / "backup", "--backup-steps", 5)
-    with Workers(tmp_path / "killed", small_cifar10, arguments=arguments) as workers:
+    with Workers(tmp_path / "killed", small_cifar10, arguments=backup(tmp_path)) as workers:
         workers.wait_for_step(22)
         workers.processes[1].send_signal(signal.SIGKILL)
         statuses = workers.wait(timeout=60)
     assert statuses[1] == -signal.SIGKILL and statuses[0] > 0
     assert "Collective ops is aborted" in workers.log(0)
     assert len(workers.steps(0)) < STEPS
-    with Workers(tmp_path / "restarted", small_cifar10, arguments=arguments) as workers:
+    with Workers(tmp_path / "restarted", small_cifar10, arguments=backup(tmp_path)) as workers:
         assert workers.wait() == [0, 0], workers.log(0)
+    assert workers.steps(0) == workers.steps(1)
+    assert_went_on(workers, uninterrupted)
+
+
+def test_a_killed_process_with_two_devices_goes_on(uninterrupted_process, small_cifar10, tmp_path):
+    arguments = (*TWO_DEVICES, *backup(tmp_path))
+    with Workers(tmp_path / "killed", small_cifar10, "mirrored", 1, arguments) as one:
+        one.wait_for_step(22)
+    assert len(one.steps(0)) < STEPS
+    with Workers(tmp_path / "restarted", small_cifar10, "mirrored", 1, arguments) as one:
+        assert one.wait() == [0], one.log(0)
+    assert_went_on(one, uninterrupted_process)
+
+
+def assert_went_on(workers, uninterrupted):
+    """From the last backup, bit for bit as the training that was never stopped."""
     steps = workers.steps(0)
     assert 20 < int(steps[0][0]) < STEPS and (int(steps[0][0]) - 1) % 5 == 0
-    assert steps == workers.steps(1) == uninterrupted.steps(0)[-len(steps) :]
-    for (is_average, a), (_, b) in zip(workers.state(0), uninterrupted.state(0), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5 if is_average else 0, atol=0)
+    assert steps == uninterrupted.steps(0)[-len(steps) :]
+    assert_same(workers.state(0), uninterrupted.state(0))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -50,15 +50,9 @@ class Notes(training.History):
             file.write(f"{model.optimizer.iterations.numpy()} {digest.hexdigest()}\n")
 
     def on_train_end(self, logs=None):
-        trained = {id(variable) for variable in self.model.trainable_variables}
-        values = self.model.get_weights()  # of all workers at once
-        named = {
-            f"{'weight' if id(variable) in trained else 'average'} {i}": value
-            for i, (variable, value) in enumerate(zip(self.model.weights, values, strict=True))
-        }
-        for i, variable in enumerate(self.model.optimizer.variables):
-            named[f"optimizer {i}"] = variable.numpy()
-        np.savez(path.with_suffix(".npz"), **named)
+        state = self.model.get_weights()  # of all workers at once
+        state += [variable.numpy() for variable in self.model.optimizer.variables]
+        np.savez(path.with_suffix(".npz"), *state)
 
 
 path = pathlib.Path(sys.argv.pop(1))
