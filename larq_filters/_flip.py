@@ -1,6 +1,6 @@
-"""The flip rule, as pure functions of tensors."""
+"""The flip rule, as a pure function of tensors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from larq_filters._filter import Filter
@@ -40,21 +40,6 @@ def flip(
     sign = tf.where(weight < 0, tf.constant(-1, dtype), tf.constant(1, dtype))
     flipped = finite & (sign * output > coefficients["threshold"])
     return tf.cast(tf.where(flipped, -sign, sign), weight.dtype), {**new_state, **kept}, flipped
-
-
-def flip_all(
-    filter: Filter,
-    weights: Sequence[tf.Tensor],
-    gradients: Sequence[tf.Tensor],
-    states: Sequence[Mapping[str, tf.Tensor]],
-    coefficients: Mapping[str, tf.Tensor],
-    count_flips: bool,
-) -> tuple[list[tf.Tensor], list[dict[str, tf.Tensor]], list[tf.Tensor]]:
-    """`flip` for many variables: weights, states and, if asked for, how many weights flipped."""
-    variables = zip(weights, gradients, states, strict=True)
-    new = [flip(filter, *tensors, coefficients) for tensors in variables]
-    flips = [tf.math.count_nonzero(flipped) for *_, flipped in new] if count_flips else []
-    return [weight for weight, *_ in new], [state for _, state, _ in new], flips
 
 
 def state_dtype(weight: Any) -> tf.DType:

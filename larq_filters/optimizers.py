@@ -2,13 +2,14 @@
 
 import functools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from larq_filters import _checks, _quantizers
 from larq_filters._coefficients import Coefficients
 from larq_filters._filter import Coefficient, Filter, deserialize, serialize
-from larq_filters._flip import flip_all, state_dtype
+from larq_filters._flip import state_dtype
+from larq_filters._update import flip_all
 from larq_filters.filters import EMA, CascadedEMA
 
 import tensorflow as tf
@@ -110,16 +111,12 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
         self.jit_compile = bool(jit_compile) and can_jit_compile()
         self._filter = self._no_dependency(filter)
         self._real_optimizer = _checks.real_optimizer(real_optimizer, refused=FilteredFlip)
-        self._step = functools.partial(flip_all, filter)
-        if self.jit_compile:
-            fused = tf.function(self._step, jit_compile=True, autograph=False)
-            # SavedModel would export a tf.function among the attributes, but not one in a partial.
-            self._step = functools.partial(fused)
         given = {"threshold": _checks.threshold(threshold), **filter.coefficients}
         self._given = self._no_dependency(given)
         self._create_coefficients(given)
         self._slots = self._no_dependency({})
         self._flips = self._no_dependency({})
+        self._compiled = self._no_dependency({})
         self._lost_iterations = 0
         self.count_flips = False
 
@@ -268,7 +265,7 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
     @override
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
         """One step of one binary variable; `apply_gradients` takes all of them at once."""
-        self._flip_replica([variable], [gradient])
+        self._flip_replica([variable], [gradient], variable.device)
 
     def _flip_in_all_replicas(self, distribution: Any, binary: Sequence[tuple[Any, Any]]) -> Any:
         devices: dict[str, list[tuple[Any, Any]]] = {}  # more than one with parameter servers
@@ -285,26 +282,36 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
         return self.iterations.assign_add(1)
 
     def _flip_on_device(self, variables: Sequence[Any], first: Any, *gradients: Any) -> None:
-        self._flip_replica(variables, gradients)
+        self._flip_replica(variables, gradients, first.device)
 
-    def _flip_replica(self, variables: Sequence[Any], gradients: Sequence[Any]) -> None:
+    def _flip_replica(
+        self, variables: Sequence[Any], gradients: Sequence[Any], device: str
+    ) -> None:
         keys = [self._var_key(variable) for variable in variables]
-        weights, states, flips = self._step(
-            [tf.convert_to_tensor(variable) for variable in variables],
+        flips = self._step(variables, keys, device)(
             [tf.convert_to_tensor(gradient) for gradient in gradients],
-            [
-                {slot: tf.convert_to_tensor(s) for slot, s in self._slots[key].items()}
-                for key in keys
-            ],
             {name: tf.convert_to_tensor(c) for name, c in self._coefficients.items()},
             self.count_flips,
         )
-        for key, variable, weight, state in zip(keys, variables, weights, states, strict=True):
-            variable.assign(weight, read_value=False)
-            for slot, value in state.items():
-                self._slots[key][slot].assign(value, read_value=False)
         for key, count in zip(keys, flips, strict=False):
             self._flips[key].assign_add(count, read_value=False)
+
+    def _step(self, variables: Sequence[Any], keys: Sequence[str], device: str) -> Callable:
+        """The update of a replica's variables: compiled, it is made once and holds on to them."""
+        which = (device, *keys)
+        if which in self._compiled:
+            return self._compiled[which]
+        states = [
+            {slot: _local(value, device) for slot, value in self._slots[key].items()}
+            for key in keys
+        ]
+        local = [_local(variable, device) for variable in variables]
+        step = functools.partial(flip_all, self._filter, local, states)
+        if not self.jit_compile:
+            return functools.partial(step, False)
+        step = functools.partial(step, "GPU" not in device)  # there XLA makes a single loop anyway
+        self._compiled[which] = tf.function(step, jit_compile=True, autograph=False)
+        return self._compiled[which]
 
     def _is_binary(self, variable: tf.Variable) -> bool:
         return self._var_key(variable) in self._slots
@@ -367,6 +374,12 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
                 f"optimizer that had done {lost} steps",
                 stacklevel=2,
             )
+
+
+def _local(variable: tf.Variable, device: str) -> tf.Variable:
+    """Of a variable under a strategy, the replica on a device."""
+    replicas = tf.distribute.get_strategy().experimental_local_results(variable)
+    return next((replica for replica in replicas if replica.device == device), variable)
 
 
 def _binarize(variable: tf.Variable) -> None:
