@@ -7,6 +7,7 @@ there, and each of these loops would read all inputs again from memory.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from larq_filters import _rounding
 from larq_filters._filter import Filter
 from larq_filters._flip import flip
 
@@ -22,9 +23,12 @@ def flip_all(
     filter: Filter,
     variables: Sequence[tf.Variable],
     states: Sequence[Mapping[str, tf.Variable]],
+    numbers: Sequence[int],
+    seed: int | None,
     blocks: bool,
     gradients: Sequence[tf.Tensor],
     coefficients: Mapping[str, tf.Tensor],
+    step: tf.Tensor,
     count_flips: bool,
 ) -> list[tf.Tensor]:
     """One step of many variables and their filters' state, which are assigned to.
@@ -33,25 +37,33 @@ def flip_all(
         filter: F.
         variables: The binary variables.
         states: For each of them the filter's state, by slot.
+        numbers: For each of them a number of its own.
+        seed: Of the rounding of the state, None where it is not rounded.
         blocks: Whether large variables go block by block, which takes XLA.
         gradients: For each of them g_t.
         coefficients: The filter's coefficients, and τ as `threshold`, by name.
+        step: The number of steps done.
         count_flips: Whether to count.
 
     Returns:
         How many weights of each variable flipped, if asked for.
     """
     flips = []
-    for variable, state, gradient in zip(variables, states, gradients, strict=True):
+    for variable, state, number, gradient in zip(
+        variables, states, numbers, gradients, strict=True
+    ):
+        rounding = None if seed is None else _rounding.Rounding(seed, step, number, filter.slots)
         weight = tf.convert_to_tensor(variable)
         old = {slot: tf.convert_to_tensor(value) for slot, value in state.items()}
         size = block_size(weight.shape.num_elements()) if blocks else None
         if size is None:
-            weight, new, flipped = flip(filter, weight, gradient, old, coefficients)
+            weight, new, flipped = flip(
+                filter, weight, gradient, old, coefficients, rounding.at(0) if rounding else None
+            )
             count = tf.math.count_nonzero(flipped) if count_flips else None
         else:
             weight, new, count = _flip_in_blocks(
-                size, filter, weight, gradient, old, coefficients, count_flips
+                size, filter, weight, gradient, old, coefficients, rounding, count_flips
             )
         if count_flips:
             flips.append(count)
@@ -76,6 +88,7 @@ def _flip_in_blocks(
     gradient: tf.Tensor,
     state: Mapping[str, tf.Tensor],
     coefficients: Mapping[str, tf.Tensor],
+    rounding: _rounding.Rounding | None,
     count_flips: bool,
 ) -> tuple[tf.Tensor, dict[str, tf.Tensor], tf.Tensor]:
     """As `flip` does it, but returns the number of flips instead of their places.
@@ -86,24 +99,30 @@ def _flip_in_blocks(
     shape, blocks = weight.shape, weight.shape.num_elements() // size
     gradient = tf.reshape(gradient, [-1])
     scalars = {slot: state[slot] for slot in filter.scalar_slots}
-    arrays = {slot: tf.reshape(state[slot], [-1]) for slot in filter.slots}
+    # XLA on CPUs would convert a whole array of bfloat16 to write a block of it.
+    dtypes = {slot: state[slot].dtype for slot in filter.slots}
+    bits = {slot: tf.uint16 if dtype == tf.bfloat16 else dtype for slot, dtype in dtypes.items()}
+    arrays = {slot: tf.bitcast(tf.reshape(state[slot], [-1]), bits[slot]) for slot in filter.slots}
     arrays[_WEIGHT] = tf.reshape(weight, [-1])
 
     def body(i: Any, arrays: Any, done: Any, scalars_done: Any, flips: Any) -> tuple[Any, ...]:
         before, here = [tf.maximum(i - 1, 0) * size], [tf.minimum(i, blocks - 1) * size]
         arrays = {n: xla.dynamic_update_slice(a, done[n], before) for n, a in arrays.items()}
         block = {n: xla.dynamic_slice(a, here, [size]) for n, a in arrays.items()}
+        block |= {slot: tf.bitcast(block[slot], dtype) for slot, dtype in dtypes.items()}
         weight, new, flipped = flip(
             filter,
             block.pop(_WEIGHT),
             xla.dynamic_slice(gradient, here, [size]),
             {**block, **scalars},
             coefficients,
+            rounding.at(here[0]) if rounding else None,
         )
         if count_flips:
             flips += tf.where(i < blocks, tf.math.count_nonzero(flipped), 0)
-        scalars_done = {slot: new.pop(slot) for slot in scalars}
-        return i + 1, arrays, {**new, _WEIGHT: weight}, scalars_done, flips
+        scalars_done = {slot: new[slot] for slot in scalars}
+        done = {slot: tf.bitcast(new[slot], dtype) for slot, dtype in bits.items()}
+        return i + 1, arrays, {**done, _WEIGHT: weight}, scalars_done, flips
 
     first = {name: array[:size] for name, array in arrays.items()}  # is written as it was
     _, arrays, _, scalars_done, flips = tf.while_loop(
@@ -111,5 +130,6 @@ def _flip_in_blocks(
         body,
         (tf.constant(0), arrays, first, scalars, tf.constant(0, tf.int64)),
     )
+    arrays |= {slot: tf.bitcast(arrays[slot], dtype) for slot, dtype in dtypes.items()}
     arrays = {name: tf.reshape(array, shape) for name, array in arrays.items()}
     return arrays.pop(_WEIGHT), {**arrays, **scalars_done}, flips

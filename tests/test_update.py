@@ -92,43 +92,40 @@ def words_per_weight(hlo, size):
     """Words that a compiled step moves between memory and cache for each of `size` weights.
 
     Outside of loops, every instruction reads its operands from memory and writes its results
-    there. In an iteration of a loop over blocks, each array is read once and written once: what is
+    there. A loop over blocks reads each of its arrays once and writes some of them once: what is
     of a block's size stays in the cache.
     """
+    hlo = re.sub(r"/\*.*?\*/", "", hlo)
     computations = dict(re.findall(r"^(?:ENTRY )?%([\w.\-]+) \(.*?\{\n(.*?)^\}", hlo, re.M | re.S))
     entry = re.search(r"^ENTRY %([\w.\-]+)", hlo, re.M)[1]
-    loops = re.findall(r" while\(.*?body=%([\w.\-]+).*?\"known_trip_count\":\{\"n\":\"(\d+)\"", hlo)
-    moved = 0.0
-    for name, trips in [(entry, None), *loops]:
-        lines = re.findall(
-            r"%([\w.\-]+) = (?:\w+\[([\d,]*)\][^ ]*|\(.*?\)) ([\w\-]+)\((.*?)\)(.*)",
-            computations[name],
-        )
-        elements = {
-            result: int(np.prod([int(d) for d in shape.split(",") if d]))
-            for result, shape, *_ in lines
-        }
-        for result, _, kind, operands, rest in lines:
+    moved = 0
+    for name in [entry, *re.findall(r" while\(.*body=%([\w.\-]+)", hlo)]:
+        lines = re.findall(r"^ +(?:ROOT )?%([\w.\-]+) = (.*)$", computations[name], re.M)
+        elements = {result: number_of_elements(line) for result, line in lines}
+        arrays = set()
+        for result, line in lines:
+            kind = re.search(r" ([a-z\-]+)\(", line)[1]
+            read = [elements[n] for n in re.findall(r"%([\w.\-]+)", line) if n in elements]
+            called = re.search(r"calls=%([\w.\-]+)", line)
+            if kind == "get-tuple-element" and elements[result] == size:
+                arrays.add(re.search(r"index=(\d+)", line)[1])
             if kind in ("parameter", "get-tuple-element", "tuple", "while", "constant", "bitcast"):
                 continue
-            read = [elements.get(n, 0) for n in re.findall(r"%([\w.\-]+)", operands)]
-            called = re.search(r"calls=%([\w.\-]+)", rest)
-            if trips is None:
-                if called and re.search(r" slice\(", computations[called[1]]):
+            if name == entry:
+                if kind == "slice" or (called and " slice(" in computations[called[1]]):
                     read = [elements[result]]
                 moved += elements[result] + sum(read)
             elif elements[result] == size:  # writes a block into an array, and touches no more
                 assert re.search(r"ROOT .* dynamic-update-slice\(", computations[called[1]])
-                block = max(n for n in read if n < size)
-                moved += block * (int(trips) - 1)  # one more, which writes the last block
-        if trips is not None:
-            arrays = {
-                re.search(r"index=(\d+)", rest)[1]
-                for result, _, kind, _, rest in lines
-                if kind == "get-tuple-element" and elements[result] == size
-            }
-            moved += len(arrays) * block * (int(trips) - 1)
+                moved += size
+        if name != entry:
+            moved += size * len(arrays)
     return moved / size
+
+
+def number_of_elements(line):
+    shape = re.match(r"\w+\[([\d,]*)\]", line)
+    return int(np.prod([int(n) for n in shape[1].split(",") if n])) if shape else 0
 
 
 def compiled(filter, size):
@@ -138,7 +135,8 @@ def compiled(filter, size):
     optimizer.apply_gradients([(gradient, weights)])
     (step,) = optimizer._compiled.values()
     coefficients = {name: tf.convert_to_tensor(c) for name, c in optimizer.coefficients.items()}
-    return step.experimental_get_compiler_ir([gradient], coefficients, False)(stage="optimized_hlo")
+    arguments = [gradient], coefficients, tf.constant(1, tf.int64), False
+    return step.experimental_get_compiler_ir(*arguments)(stage="optimized_hlo")
 
 
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="of the code for CPUs")
