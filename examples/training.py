@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser, epochs: int, batch_size: int)
     recipe("--optimizer", choices=["filtered", "adam", "sgd", "bop"], default="filtered")
     recipe("--alpha", type=float, default=1e-2, help="of the filter; decays linearly to 0")
     recipe("--gamma", type=float, default=0.1, help="of the filter")
+    recipe("--state-dtype", choices=["bfloat16"], help="of the filter's state (default float32)")
     recipe(
         "--learning-rate",
         type=float,
@@ -214,7 +215,11 @@ def compile_model(
     elif args.optimizer == "filtered":
         model = build()
         optimizer = lqf.optimizers.FilteredFlip(
-            alpha=linear_decay(args.alpha, steps), gamma=args.gamma, real_optimizer=adam(schedule)
+            alpha=linear_decay(args.alpha, steps),
+            gamma=args.gamma,
+            real_optimizer=adam(schedule),
+            state_dtype=args.state_dtype,
+            seed=args.seed,
         )
     elif args.optimizer == "bop":
         model = build()

@@ -113,6 +113,31 @@ def number(name: str, value: Any) -> Coefficient:
     return float(value)
 
 
+def state_dtype(value: Any) -> str | None:
+    """The name of a type that a filter's state can be kept in, or None."""
+    if value is None:
+        return None
+    try:
+        name = tf.as_dtype(value).name
+    except TypeError:
+        name = None
+    if name != "bfloat16":
+        raise ValueError(
+            "state_dtype is None, which keeps the filters' state in full, or 'bfloat16'. "
+            f"Received: state_dtype={value!r}"
+        )
+    return name
+
+
+def seed(value: Any) -> int:
+    """A whole number of 32 bits."""
+    if isinstance(value, bool) or not (
+        isinstance(value, numbers.Integral) and 0 <= int(value) < 2**32
+    ):
+        raise ValueError(f"seed is a whole number from 0 to 2**32 - 1. Received: seed={value!r}")
+    return int(value)
+
+
 def no_magnitude(kwargs: Mapping[str, Any]) -> None:
     """Refuses arguments of Keras optimizers that only a weight with a magnitude can have."""
     for name, reason in _NO_MAGNITUDE.items():

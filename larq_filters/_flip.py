@@ -1,6 +1,6 @@
-"""The flip rule, as pure functions of tensors."""
+"""The flip rule, as a pure function of tensors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from larq_filters._filter import Filter
@@ -14,6 +14,7 @@ def flip(
     gradient: tf.Tensor,
     state: Mapping[str, tf.Tensor],
     coefficients: Mapping[str, tf.Tensor],
+    round: Callable[[str, tf.Tensor], tf.Tensor] | None = None,
 ) -> tuple[tf.Tensor, dict[str, tf.Tensor], tf.Tensor]:
     r"""One variable, one step: θ_t = −θ_{t−1} where θ_{t−1}·F(g)_t > τ, else θ_{t−1}.
 
@@ -23,8 +24,9 @@ def flip(
         filter: F.
         weight: θ_{t−1}; anything but ±1 counts by its sign, and 0 as +1.
         gradient: g_t, of the shape of `weight`.
-        state: The filter's state, by slot.
+        state: The filter's state, by slot, as it is kept.
         coefficients: The filter's coefficients, and τ as `threshold`, by name.
+        round: From slot and exact value to what is kept of it, if that is of a narrower type.
 
     Returns:
         θ_t, the next state, and where the weight flipped.
@@ -32,29 +34,18 @@ def flip(
     dtype = state_dtype(weight)
     gradient = tf.cast(gradient, dtype)
     coefficients = {name: tf.cast(value, dtype) for name, value in coefficients.items()}
-    new_state, output = filter.step(state, gradient, coefficients)
+    old_state = {slot: tf.cast(value, dtype) for slot, value in state.items()}
+    new_state, output = filter.step(old_state, gradient, coefficients)
     finite = tf.math.is_finite(gradient)
     for slot in filter.slots:
         finite &= tf.math.is_finite(new_state[slot])
-    kept = {slot: tf.where(finite, new_state[slot], state[slot]) for slot in filter.slots}
+    kept = {}
+    for slot in filter.slots:
+        new = new_state[slot] if round is None else tf.cast(round(slot, new_state[slot]), dtype)
+        kept[slot] = tf.cast(tf.where(finite, new, old_state[slot]), state[slot].dtype)
     sign = tf.where(weight < 0, tf.constant(-1, dtype), tf.constant(1, dtype))
     flipped = finite & (sign * output > coefficients["threshold"])
     return tf.cast(tf.where(flipped, -sign, sign), weight.dtype), {**new_state, **kept}, flipped
-
-
-def flip_all(
-    filter: Filter,
-    weights: Sequence[tf.Tensor],
-    gradients: Sequence[tf.Tensor],
-    states: Sequence[Mapping[str, tf.Tensor]],
-    coefficients: Mapping[str, tf.Tensor],
-    count_flips: bool,
-) -> tuple[list[tf.Tensor], list[dict[str, tf.Tensor]], list[tf.Tensor]]:
-    """`flip` for many variables: weights, states and, if asked for, how many weights flipped."""
-    variables = zip(weights, gradients, states, strict=True)
-    new = [flip(filter, *tensors, coefficients) for tensors in variables]
-    flips = [tf.math.count_nonzero(flipped) for *_, flipped in new] if count_flips else []
-    return [weight for weight, *_ in new], [state for _, state, _ in new], flips
 
 
 def state_dtype(weight: Any) -> tf.DType:

@@ -2,15 +2,17 @@
 
 import functools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from larq_filters import _checks, _quantizers
 from larq_filters._coefficients import Coefficients
 from larq_filters._filter import Coefficient, Filter, deserialize, serialize
-from larq_filters._flip import flip_all, state_dtype
+from larq_filters._flip import state_dtype
+from larq_filters._update import flip_all
 from larq_filters.filters import EMA, CascadedEMA
 
+import numpy as np
 import tensorflow as tf
 from tf_keras.src.optimizers.utils import filter_empty_gradients
 from tf_keras.src.utils.tf_utils import can_jit_compile
@@ -34,6 +36,17 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
     A step in which the gradient of a weight, or its filter's next state, is not finite is skipped
     for that weight: state and weight stay.
 
+    Bytes held per binary weight, the weight of 4 included:
+
+    =================================  =======  ========
+    optimizer                          float32  bfloat16
+    =================================  =======  ========
+    `EMA`, larq's Bop                        8         6
+    `CascadedEMA`                           12         8
+    latent weights, SGD with momentum        8
+    latent weights, Adam                    12
+    =================================  =======  ========
+
     Args:
         alpha: α in (0, 1], per step: 1/α is about the number of steps that a gradient counts for. A
             number or a schedule. Keras knows it as `learning_rate`.
@@ -44,6 +57,11 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
         threshold: τ ≥ 0, in the unit of the filter's output. A number or a schedule.
         real_optimizer: A Keras optimizer, its name or its config, for all variables that are not
             binary.
+        state_dtype: "bfloat16" keeps the filters' state in half the memory. It is rounded up or
+            down by chance such that it is right on average, as rounding to the nearest would lose
+            the small steps of a small α. None: float32, or float64 for float64 variables.
+        seed: Of that chance, a whole number from 0 to 2³² − 1. With it and the number of steps
+            done, each draw is the same on all replicas and when training is resumed.
         name: Name of the optimizer.
         clipnorm: Each gradient is scaled down to at most this norm, for binary and real variables.
         clipvalue: Each element of a gradient is clipped to ± this value, for both.
@@ -80,6 +98,8 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
         filter: Filter | None = None,
         threshold: Coefficient = 0.0,
         real_optimizer: tf.keras.optimizers.Optimizer | str | Mapping[str, Any] = "adam",
+        state_dtype: str | None = None,
+        seed: int = 0,
         name: str = "FilteredFlip",
         clipnorm: float | None = None,
         clipvalue: float | None = None,
@@ -108,18 +128,16 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
             **kwargs,
         )
         self.jit_compile = bool(jit_compile) and can_jit_compile()
+        self._state_dtype = _checks.state_dtype(state_dtype)
+        self._seed = _checks.seed(seed)
         self._filter = self._no_dependency(filter)
         self._real_optimizer = _checks.real_optimizer(real_optimizer, refused=FilteredFlip)
-        self._step = functools.partial(flip_all, filter)
-        if self.jit_compile:
-            fused = tf.function(self._step, jit_compile=True, autograph=False)
-            # SavedModel would export a tf.function among the attributes, but not one in a partial.
-            self._step = functools.partial(fused)
         given = {"threshold": _checks.threshold(threshold), **filter.coefficients}
         self._given = self._no_dependency(given)
         self._create_coefficients(given)
         self._slots = self._no_dependency({})
         self._flips = self._no_dependency({})
+        self._compiled = self._no_dependency({})
         self._lost_iterations = 0
         self.count_flips = False
 
@@ -171,10 +189,12 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
         for variable in binary:
             _binarize(variable)
             key = self._var_key(variable)
-            shapes = dict.fromkeys(self._filter.slots, variable.shape)
-            shapes |= dict.fromkeys(self._filter.scalar_slots, ())
+            wide = state_dtype(variable)
+            narrow = tf.as_dtype(self._state_dtype or wide)
+            zeros = {slot: tf.zeros(variable.shape, narrow) for slot in self._filter.slots}
+            zeros |= {slot: tf.zeros((), wide) for slot in self._filter.scalar_slots}
             self._slots[key] = {
-                slot: self._add_slot(variable, slot, shape) for slot, shape in shapes.items()
+                slot: self._add_slot(variable, slot, value) for slot, value in zeros.items()
             }
             self._flips[key] = tf.Variable(tf.zeros((), tf.int64), name="flips", trainable=False)
         if real:
@@ -183,10 +203,10 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
             self._variables.extend(self._real_optimizer.variables[1:])
         self._built = True
 
-    def _add_slot(self, variable: tf.Variable, slot: str, shape: Any) -> tf.Variable:
+    def _add_slot(self, variable: tf.Variable, slot: str, value: tf.Tensor) -> tf.Variable:
         with tf.distribute.get_strategy().extended.colocate_vars_with(variable):
             new = tf.Variable(
-                tf.zeros(shape, state_dtype(variable)),
+                value,
                 name=f"{slot.replace('.', '_')}/{variable._shared_name}",
                 trainable=False,
             )
@@ -268,7 +288,7 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
     @override
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
         """One step of one binary variable; `apply_gradients` takes all of them at once."""
-        self._flip_replica([variable], [gradient])
+        self._flip_replica([variable], [gradient], variable.device)
 
     def _flip_in_all_replicas(self, distribution: Any, binary: Sequence[tuple[Any, Any]]) -> Any:
         devices: dict[str, list[tuple[Any, Any]]] = {}  # more than one with parameter servers
@@ -285,26 +305,39 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
         return self.iterations.assign_add(1)
 
     def _flip_on_device(self, variables: Sequence[Any], first: Any, *gradients: Any) -> None:
-        self._flip_replica(variables, gradients)
+        self._flip_replica(variables, gradients, first.device)
 
-    def _flip_replica(self, variables: Sequence[Any], gradients: Sequence[Any]) -> None:
+    def _flip_replica(
+        self, variables: Sequence[Any], gradients: Sequence[Any], device: str
+    ) -> None:
         keys = [self._var_key(variable) for variable in variables]
-        weights, states, flips = self._step(
-            [tf.convert_to_tensor(variable) for variable in variables],
+        flips = self._step(variables, keys, device)(
             [tf.convert_to_tensor(gradient) for gradient in gradients],
-            [
-                {slot: tf.convert_to_tensor(s) for slot, s in self._slots[key].items()}
-                for key in keys
-            ],
             {name: tf.convert_to_tensor(c) for name, c in self._coefficients.items()},
+            tf.convert_to_tensor(self.iterations),
             self.count_flips,
         )
-        for key, variable, weight, state in zip(keys, variables, weights, states, strict=True):
-            variable.assign(weight, read_value=False)
-            for slot, value in state.items():
-                self._slots[key][slot].assign(value, read_value=False)
         for key, count in zip(keys, flips, strict=False):
             self._flips[key].assign_add(count, read_value=False)
+
+    def _step(self, variables: Sequence[Any], keys: Sequence[str], device: str) -> Callable:
+        """The update of a replica's variables: compiled, it is made once and holds on to them."""
+        which = (device, *keys)
+        if which in self._compiled:
+            return self._compiled[which]
+        states = [
+            {slot: _local(value, device) for slot, value in self._slots[key].items()}
+            for key in keys
+        ]
+        local = [_local(variable, device) for variable in variables]
+        numbers = [list(self._slots).index(key) for key in keys]
+        seed = None if self._state_dtype is None else self._seed
+        step = functools.partial(flip_all, self._filter, local, states, numbers, seed)
+        if not self.jit_compile:
+            return functools.partial(step, False)
+        step = functools.partial(step, "GPU" not in device)  # there XLA makes a single loop anyway
+        self._compiled[which] = tf.function(step, jit_compile=True, autograph=False)
+        return self._compiled[which]
 
     def _is_binary(self, variable: tf.Variable) -> bool:
         return self._var_key(variable) in self._slots
@@ -319,6 +352,16 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
     # Saving
 
     @override
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Sets all variables of the optimizer, as `load_model` does from .h5."""
+        super().set_weights([_from_hdf5(weight) for weight in weights])
+
+    @override
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        """Sets all variables of the optimizer, as `load_model` does from .keras."""
+        super().load_own_variables({name: _from_hdf5(value) for name, value in store.items()})
+
+    @override
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, coefficients set since, and the number of steps done."""
         return {
@@ -327,6 +370,8 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
             "clipvalue": self.clipvalue,
             "global_clipnorm": self.global_clipnorm,
             "jit_compile": self.jit_compile,
+            "state_dtype": self._state_dtype,
+            "seed": self._seed,
             "filter": serialize(self._filter),
             "threshold": serialize(self._given["threshold"]),
             "real_optimizer": tf.keras.optimizers.serialize(
@@ -367,6 +412,18 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
                 f"optimizer that had done {lost} steps",
                 stacklevel=2,
             )
+
+
+def _from_hdf5(value: Any) -> np.ndarray:
+    """HDF5 knows no bfloat16 and gives back the bytes."""
+    value = np.asarray(value)
+    return value.view(tf.bfloat16.as_numpy_dtype) if value.dtype.kind == "V" else value
+
+
+def _local(variable: tf.Variable, device: str) -> tf.Variable:
+    """Of a variable under a strategy, the replica on a device."""
+    replicas = tf.distribute.get_strategy().experimental_local_results(variable)
+    return next((replica for replica in replicas if replica.device == device), variable)
 
 
 def _binarize(variable: tf.Variable) -> None:

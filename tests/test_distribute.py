@@ -24,6 +24,7 @@ OPTIMIZERS = {
     "CascadedEMA": lambda: FilteredFlip(alpha=0.1, gamma=0.3),
     "scheduled": lambda: FilteredFlip(keras.optimizers.schedules.PolynomialDecay(0.2, STEPS)),
     "op by op": lambda: FilteredFlip(alpha=0.1, gamma=0.3, jit_compile=False),
+    "bfloat16": lambda: FilteredFlip(alpha=0.1, gamma=0.3, state_dtype="bfloat16", seed=3),
     "NormalizedEMA": lambda: FilteredFlip(filter=F.NormalizedEMA(0.1, 0.2, epsilon=3.0)),
     "bias correction": lambda: FilteredFlip(
         filter=F.NormalizedEMA(0.1, 0.2, epsilon=3.0, bias_correction=True)

@@ -1,0 +1,135 @@
+"""The update of binary variables and their filters' state in place, at the speed of memory.
+
+Large variables go through the cache block by block on CPUs: XLA makes one loop of each output
+there, and each of these loops would read all inputs again from memory.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from larq_filters import _rounding
+from larq_filters._filter import Filter
+from larq_filters._flip import flip
+
+import tensorflow as tf
+from tensorflow.compiler.tf2xla.python import xla
+
+_LARGEST, _SMALLEST = 16_384, 4_096  # elements: a few hundred kB, in a core's own cache
+_FROM = 4 * _LARGEST  # smaller variables stay in the cache anyway
+_WEIGHT = ""  # the first name in order: the loop that reads all inputs is best run first
+
+
+def flip_all(
+    filter: Filter,
+    variables: Sequence[tf.Variable],
+    states: Sequence[Mapping[str, tf.Variable]],
+    numbers: Sequence[int],
+    seed: int | None,
+    blocks: bool,
+    gradients: Sequence[tf.Tensor],
+    coefficients: Mapping[str, tf.Tensor],
+    step: tf.Tensor,
+    count_flips: bool,
+) -> list[tf.Tensor]:
+    """One step of many variables and their filters' state, which are assigned to.
+
+    Args:
+        filter: F.
+        variables: The binary variables.
+        states: For each of them the filter's state, by slot.
+        numbers: For each of them a number of its own.
+        seed: Of the rounding of the state, None where it is not rounded.
+        blocks: Whether large variables go block by block, which takes XLA.
+        gradients: For each of them g_t.
+        coefficients: The filter's coefficients, and τ as `threshold`, by name.
+        step: The number of steps done.
+        count_flips: Whether to count.
+
+    Returns:
+        How many weights of each variable flipped, if asked for.
+    """
+    flips = []
+    for variable, state, number, gradient in zip(
+        variables, states, numbers, gradients, strict=True
+    ):
+        rounding = None if seed is None else _rounding.Rounding(seed, step, number, filter.slots)
+        weight = tf.convert_to_tensor(variable)
+        old = {slot: tf.convert_to_tensor(value) for slot, value in state.items()}
+        size = block_size(weight.shape.num_elements()) if blocks else None
+        if size is None:
+            weight, new, flipped = flip(
+                filter, weight, gradient, old, coefficients, rounding.at(0) if rounding else None
+            )
+            count = tf.math.count_nonzero(flipped) if count_flips else None
+        else:
+            weight, new, count = _flip_in_blocks(
+                size, filter, weight, gradient, old, coefficients, rounding, count_flips
+            )
+        if count_flips:
+            flips.append(count)
+        variable.assign(weight, read_value=False)
+        for slot, value in new.items():
+            state[slot].assign(value, read_value=False)
+    return flips
+
+
+def block_size(elements: int) -> int | None:
+    """The size of equal blocks for a variable of so many elements, None where it stays whole."""
+    if elements < _FROM:
+        return None
+    sizes = range(_LARGEST, _SMALLEST - 1, -1)
+    return next((size for size in sizes if elements % size == 0), None)
+
+
+def _flip_in_blocks(
+    size: int,
+    filter: Filter,
+    weight: tf.Tensor,
+    gradient: tf.Tensor,
+    state: Mapping[str, tf.Tensor],
+    coefficients: Mapping[str, tf.Tensor],
+    rounding: _rounding.Rounding | None,
+    count_flips: bool,
+) -> tuple[tf.Tensor, dict[str, tf.Tensor], tf.Tensor]:
+    """As `flip` does it, but returns the number of flips instead of their places.
+
+    What a block becomes is written in the next iteration: XLA fuses nothing across iterations, so
+    no loop overwrites what another has still to read, and nothing is copied to be safe from that.
+    """
+    shape, blocks = weight.shape, weight.shape.num_elements() // size
+    gradient = tf.reshape(gradient, [-1])
+    scalars = {slot: state[slot] for slot in filter.scalar_slots}
+    # XLA on CPUs would convert a whole array of bfloat16 to write a block of it.
+    dtypes = {slot: state[slot].dtype for slot in filter.slots}
+    bits = {slot: tf.uint16 if dtype == tf.bfloat16 else dtype for slot, dtype in dtypes.items()}
+    arrays = {slot: tf.bitcast(tf.reshape(state[slot], [-1]), bits[slot]) for slot in filter.slots}
+    arrays[_WEIGHT] = tf.reshape(weight, [-1])
+
+    def body(i: Any, arrays: Any, done: Any, scalars_done: Any, flips: Any) -> tuple[Any, ...]:
+        before, here = [tf.maximum(i - 1, 0) * size], [tf.minimum(i, blocks - 1) * size]
+        arrays = {n: xla.dynamic_update_slice(a, done[n], before) for n, a in arrays.items()}
+        block = {n: xla.dynamic_slice(a, here, [size]) for n, a in arrays.items()}
+        block |= {slot: tf.bitcast(block[slot], dtype) for slot, dtype in dtypes.items()}
+        weight, new, flipped = flip(
+            filter,
+            block.pop(_WEIGHT),
+            xla.dynamic_slice(gradient, here, [size]),
+            {**block, **scalars},
+            coefficients,
+            rounding.at(here[0]) if rounding else None,
+        )
+        if count_flips:
+            flips += tf.where(i < blocks, tf.math.count_nonzero(flipped), 0)
+        scalars_done = {slot: new[slot] for slot in scalars}
+        done = {slot: tf.bitcast(new[slot], dtype) for slot, dtype in bits.items()}
+        return i + 1, arrays, {**done, _WEIGHT: weight}, scalars_done, flips
+
+    first = {name: array[:size] for name, array in arrays.items()}  # is written as it was
+    _, arrays, _, scalars_done, flips = tf.while_loop(
+        lambda i, *_: i <= blocks,
+        body,
+        (tf.constant(0), arrays, first, scalars, tf.constant(0, tf.int64)),
+    )
+    arrays |= {slot: tf.bitcast(arrays[slot], dtype) for slot, dtype in dtypes.items()}
+    arrays = {name: tf.reshape(array, shape) for name, array in arrays.items()}
+    return arrays.pop(_WEIGHT), {**arrays, **scalars_done}, flips

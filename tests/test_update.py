@@ -1,0 +1,168 @@
+"""Large and small variables: the same steps, and how often each word passes through memory."""
+
+import re
+import resource
+
+import larq_filters as lqf
+from larq_filters import _update
+
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+from helpers import assert_same, binary_variable, train
+
+F = lqf.filters
+BLOCKED = (3, 3, 96, 192)  # 165,888 weights, 12 blocks
+SHAPES = [(1,), (1001, 7), (65_535,), (65_536,), BLOCKED, (65_537,), (2, 120_011)]
+FILTERS = {
+    "EMA": (F.EMA(0.1), lambda: reference.EMA(0.1)),
+    "CascadedEMA": (F.CascadedEMA(1e-2, 0.1), lambda: reference.CascadedEMA(1e-2, 0.1)),
+    "IIR": (F.IIR([0.01], [1, -1.9, 0.91]), lambda: reference.IIR([0.01], [1, -1.9, 0.91])),
+    "Adam": (
+        F.Cascade(F.NormalizedEMA(0.1, 0.01, 1e-7, True), F.Integrator(0.01, 1.0)),
+        lambda: reference.Cascade(
+            reference.NormalizedEMA(0.1, 0.01, 1e-7, True), reference.Integrator(0.01, 1.0)
+        ),
+    ),
+}
+
+
+def draw(shape, steps=6):
+    rng = np.random.default_rng(8)
+    gradients = rng.normal(size=(steps, 1, *shape)).astype("float32")
+    return np.where(rng.random(shape) < 0.5, -1.0, 1.0), gradients
+
+
+def test_which_sizes_go_block_by_block():
+    sizes = [_update.block_size(int(np.prod(shape))) for shape in SHAPES]
+    assert sizes == [None, None, None, 16_384, 13_824, None, None]
+    assert _update.block_size(10**8) == 16_000
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", FILTERS)
+def test_every_size_is_the_twin(name, shape):
+    """Exact signs, but where rounding decides; there are few such places."""
+    filter, make = FILTERS[name]
+    initial, gradients = draw(shape)
+    plain, expected, threshold = make(), initial.copy(), 1e-3
+    unsure = np.zeros(shape, bool)
+    optimizer = lqf.optimizers.FilteredFlip(filter=filter, threshold=threshold)
+    steps = train(optimizer, [binary_variable(initial)], gradients)
+    for g, (weights,) in zip(gradients[:, 0].astype("float64"), steps, strict=True):
+        y = plain(g)
+        unsure |= np.abs(np.abs(y) - threshold) < 1e-6
+        expected = reference.flip(expected, y, threshold)
+        np.testing.assert_array_equal(weights[~unsure], expected[~unsure])
+    assert (expected != initial).any() and unsure.mean() < 0.01
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_blocks_do_what_op_by_op_does(name):
+    """Also to gradients that are not finite, to zeros, and in counting flips."""
+    filter, _ = FILTERS[name]
+    initial, gradients = draw(BLOCKED)
+    rng = np.random.default_rng(9)
+    for value in (0.0, np.nan, np.inf, -np.inf):
+        gradients[rng.random(gradients.shape) < 0.05] = value
+    runs = []
+    for jit_compile in (True, False):
+        weights = binary_variable(initial)
+        optimizer = lqf.optimizers.FilteredFlip(
+            filter=filter, threshold=1e-3, jit_compile=jit_compile
+        )
+        optimizer.count_flips = True
+        after = [w for (w,) in train(optimizer, [weights], gradients)]
+        flipped = sum(
+            int((a != b).sum()) for a, b in zip([initial, *after[:-1]], after, strict=True)
+        )
+        assert int(optimizer.flips(weights)) == flipped > 0
+        runs.append((after, [slot.numpy() for slot in optimizer.slots(weights).values()]))
+    assert_same(runs[0][0], runs[1][0])
+    for one, two in zip(runs[0][1], runs[1][1], strict=True):
+        assert np.isfinite(one).all()
+        np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6 * np.abs(two).max())
+
+
+# Memory
+
+
+def words_per_weight(hlo, size):
+    """Words that a compiled step moves between memory and cache for each of `size` weights.
+
+    Outside of loops, every instruction reads its operands from memory and writes its results
+    there. A loop over blocks reads each of its arrays once and writes some of them once: what is
+    of a block's size stays in the cache.
+    """
+    hlo = re.sub(r"/\*.*?\*/", "", hlo)
+    computations = dict(re.findall(r"^(?:ENTRY )?%([\w.\-]+) \(.*?\{\n(.*?)^\}", hlo, re.M | re.S))
+    entry = re.search(r"^ENTRY %([\w.\-]+)", hlo, re.M)[1]
+    moved = 0
+    for name in [entry, *re.findall(r" while\(.*body=%([\w.\-]+)", hlo)]:
+        lines = re.findall(r"^ +(?:ROOT )?%([\w.\-]+) = (.*)$", computations[name], re.M)
+        elements = {result: number_of_elements(line) for result, line in lines}
+        arrays = set()
+        for result, line in lines:
+            kind = re.search(r" ([a-z\-]+)\(", line)[1]
+            read = [elements[n] for n in re.findall(r"%([\w.\-]+)", line) if n in elements]
+            called = re.search(r"calls=%([\w.\-]+)", line)
+            if kind == "get-tuple-element" and elements[result] == size:
+                arrays.add(re.search(r"index=(\d+)", line)[1])
+            if kind in ("parameter", "get-tuple-element", "tuple", "while", "constant", "bitcast"):
+                continue
+            if name == entry:
+                if kind == "slice" or (called and " slice(" in computations[called[1]]):
+                    read = [elements[result]]
+                moved += elements[result] + sum(read)
+            elif elements[result] == size:  # writes a block into an array, and touches no more
+                assert re.search(r"ROOT .* dynamic-update-slice\(", computations[called[1]])
+                moved += size
+        if name != entry:
+            moved += size * len(arrays)
+    return moved / size
+
+
+def number_of_elements(line):
+    shape = re.match(r"\w+\[([\d,]*)\]", line)
+    return int(np.prod([int(n) for n in shape[1].split(",") if n])) if shape else 0
+
+
+def compiled(filter, size):
+    weights = binary_variable(np.ones(size))
+    optimizer = lqf.optimizers.FilteredFlip(filter=filter)
+    gradient = tf.zeros(size)
+    optimizer.apply_gradients([(gradient, weights)])
+    (step,) = optimizer._compiled.values()
+    coefficients = {name: tf.convert_to_tensor(c) for name, c in optimizer.coefficients.items()}
+    arguments = [gradient], coefficients, tf.constant(1, tf.int64), False
+    return step.experimental_get_compiler_ir(*arguments)(stage="optimized_hlo")
+
+
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="of the code for CPUs")
+@pytest.mark.parametrize(("name", "least"), [("EMA", 5), ("CascadedEMA", 7), ("IIR", 7)])
+def test_each_word_passes_through_memory_once(name, least):
+    """Gradient, states and weight are read, states and weight are written."""
+    size = 2**22
+    assert least <= words_per_weight(compiled(FILTERS[name][0], size), size) < least + 0.1
+
+
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="of the code for CPUs")
+def test_the_count_sees_more_passes(monkeypatch):
+    monkeypatch.setattr(_update, "block_size", lambda elements: None)
+    assert words_per_weight(compiled(FILTERS["CascadedEMA"][0], 2**22), 2**22) >= 13
+
+
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="of the code for CPUs")
+def test_a_step_takes_no_fresh_memory():
+    """Weights and states stay where they are: large fresh arrays would fault page by page."""
+    size = 2**24
+    optimizer, weights = lqf.optimizers.FilteredFlip(), binary_variable(np.ones(size))
+    step = tf.function(lambda g: optimizer.apply_gradients([(g, weights)]))
+    gradient = tf.zeros(size)
+    step(gradient)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(3):
+        step(gradient)
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    assert faults < size * 4 / resource.getpagesize() / 4  # not even a quarter of one array
