@@ -1,5 +1,7 @@
 """What several test modules share."""
 
+import socket
+
 import larq as lq
 import numpy as np
 import pytest
@@ -41,3 +43,17 @@ def assert_one_sentence(call, kind, text):
     message = str(error.value)
     assert text in message and "Received: " in message
     assert "\n" not in message.split("Received: ")[0]
+
+
+def free_addresses(**tasks):
+    """So many addresses on this machine for each job: a cluster, as TensorFlow describes one."""
+    sockets = {job: [socket.socket() for _ in range(number)] for job, number in tasks.items()}
+    cluster = {}
+    for job, some in sockets.items():
+        for one in some:
+            one.bind(("127.0.0.1", 0))
+        cluster[job] = [f"127.0.0.1:{one.getsockname()[1]}" for one in some]
+    for some in sockets.values():
+        for one in some:
+            one.close()
+    return cluster

@@ -7,7 +7,6 @@ Prints JSON: what the training left, and what one device alone makes of the same
 
 import json
 import os
-import socket
 import sys
 
 import larq_filters as lqf
@@ -15,35 +14,27 @@ import larq_filters as lqf
 import larq as lq
 import numpy as np
 import tensorflow as tf
+from helpers import free_addresses
 from sklearn.datasets import load_digits
 
-STEPS, BATCH = 90, 64
+EPOCHS, STEPS, BATCH = 3, 30, 64  # steps in an epoch
 
 
-def start_servers(**tasks):
-    sockets = {job: [socket.socket() for _ in range(number)] for job, number in tasks.items()}
-    for some in sockets.values():
-        for one in some:
-            one.bind(("127.0.0.1", 0))
-    cluster = tf.train.ClusterSpec(
-        {
-            job: [f"127.0.0.1:{one.getsockname()[1]}" for one in some]
-            for job, some in sockets.items()
-        }
-    )
-    for some in sockets.values():
-        for one in some:
-            one.close()
+def start_servers(cluster, tasks):
+    """Of a cluster, some tasks: pairs of a job and an index."""
+    cluster = tf.train.ClusterSpec(cluster)
     config = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=4)
-    servers = [
-        tf.distribute.Server(cluster, job, index, config=config)
-        for job, number in tasks.items()
-        for index in range(number)
-    ]
-    return servers, tf.distribute.cluster_resolver.SimpleClusterResolver(cluster, rpc_layer="grpc")
+    return [tf.distribute.Server(cluster, job, index, config=config) for job, index in tasks]
 
 
-def train(strategy):
+def connect(cluster):
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec(cluster), rpc_layer="grpc"
+    )
+    return tf.distribute.ParameterServerStrategy(resolver)
+
+
+def train(strategy, epochs=EPOCHS, make_callbacks=lambda model: []):
     x, y = load_digits(return_X_y=True)
     examples = tf.data.Dataset.from_tensor_slices(((x / 8 - 1).astype("float32"), y))
     binary = {"input_quantizer": "ste_sign", "kernel_quantizer": lq.quantizers.NoOp(precision=1)}
@@ -59,7 +50,7 @@ def train(strategy):
             tf.keras.layers.Dense(10),
         ]
         model = tf.keras.Sequential(layers)
-        decay = tf.keras.optimizers.schedules.PolynomialDecay(2e-2, STEPS, 0.0)
+        decay = tf.keras.optimizers.schedules.PolynomialDecay(2e-2, epochs * STEPS, 0.0)
         model.compile(
             lqf.optimizers.FilteredFlip(decay, real_optimizer="sgd"),
             tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -68,10 +59,10 @@ def train(strategy):
     batches = examples.repeat().batch(BATCH)
     history = model.fit(
         batches,
-        epochs=3,
-        steps_per_epoch=STEPS // 3,
+        epochs=epochs,
+        steps_per_epoch=STEPS,
         verbose=0,
-        callbacks=lqf.callbacks.FlipRatio(),
+        callbacks=[lqf.callbacks.FlipRatio(), *make_callbacks(model)],
     ).history
     return model, history
 
@@ -88,8 +79,10 @@ def main():
     workers, servers = map(int, sys.argv[1:])
     alone, _ = train(tf.distribute.get_strategy())
     alone = list(binary_layers(alone))  # a cluster takes this process's own variables away
-    running, resolver = start_servers(worker=workers, ps=servers)
-    model, history = train(tf.distribute.ParameterServerStrategy(resolver))
+    cluster = free_addresses(worker=workers, ps=servers)
+    tasks = [(job, i) for job, addresses in cluster.items() for i in range(len(addresses))]
+    _running = start_servers(cluster, tasks)
+    model, history = train(connect(cluster))
     layers = [
         {
             "values": np.unique(found[0]).tolist(),
@@ -109,4 +102,5 @@ def main():
     os._exit(0)  # servers cannot be stopped
 
 
-main()
+if __name__ == "__main__":
+    main()

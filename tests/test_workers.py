@@ -4,14 +4,13 @@ import json
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 import numpy as np
 import pytest
-from helpers import assert_same
+from helpers import assert_same, free_addresses
 
 HERE = pathlib.Path(__file__).parent
 EPOCHS, STEPS = 7, 56
@@ -25,12 +24,7 @@ class Workers:
     def __init__(self, folder, data, strategy="multi_worker", number=2, arguments=()):
         folder.mkdir()
         self.notes = [folder / f"{i}" for i in range(number)]
-        sockets = [socket.socket() for _ in range(number)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        cluster = {"worker": [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]}
-        for one in sockets:
-            one.close()
+        cluster = free_addresses(worker=number)
         self.processes = []
         for i, path in enumerate(self.notes):
             task = {"cluster": cluster, "task": {"type": "worker", "index": i}}
@@ -183,3 +177,62 @@ def test_parameter_servers(workers):
     assert {device for layer in found["layers"] for device in layer["devices"]} == {
         f"/job:ps/replica:0/task:{i}/device:CPU:0" for i in range(2)
     }
+
+
+class Cluster:
+    """Processes of cluster.py: two workers, two parameter servers, and coordinators."""
+
+    def __init__(self, folder):
+        self.folder, self.processes = folder, []
+        cluster = free_addresses(worker=2, ps=2)
+        (folder / "cluster.json").write_text(json.dumps(cluster))
+        self.start("servers", "worker", 0, "ps", 0, "ps", 1)
+        self.worker = self.start("worker", "worker", 1)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+    def start(self, name, *tasks):
+        command = [sys.executable, HERE / "cluster.py", self.folder, *tasks]
+        with (self.folder / f"{name}.log").open("w") as log:
+            self.processes.append(
+                subprocess.Popen([str(part) for part in command], stdout=log, stderr=log)
+            )
+        return self.processes[-1]
+
+    def notes(self, name):
+        """What a coordinator printed: tuples of "begin" or "end", steps and a fingerprint."""
+        lines = (self.folder / f"{name}.log").read_text(errors="replace").splitlines()
+        return [tuple(line.split()) for line in lines if line.startswith(("begin ", "end "))]
+
+    def wait_for_notes(self, name, number, timeout=180):
+        end = time.monotonic() + timeout
+        while len(self.notes(name)) < number:
+            assert time.monotonic() < end and self.processes[-1].poll() is None, name
+            time.sleep(0.02)
+
+
+def test_parameter_servers_outlive_their_coordinator_and_a_worker(tmp_path):
+    """The next coordinator goes on after the last epoch that was saved, with all it had then."""
+    with Cluster(tmp_path) as cluster:
+        coordinator = cluster.start("first")
+        cluster.wait_for_notes("first", 4)  # two epochs are saved, a third may be
+        coordinator.kill()
+        coordinator.wait()
+        begin, *ends = cluster.notes("first")
+        assert begin[:2] == ("begin", "0") and 3 <= len(ends) < 12
+        coordinator = cluster.start("second")
+        cluster.wait_for_notes("second", 2)
+        cluster.worker.kill()
+        cluster.worker.wait()
+        assert coordinator.poll() is None
+        assert coordinator.wait(120) == 0
+        (_, steps, fingerprint), *rest = cluster.notes("second")
+        assert ("end", steps, fingerprint) in ends[1:]
+        # What a worker had not finished is done again by another.
+        assert len(rest) == 12 - int(steps) / 30 and int(rest[-1][1]) >= 360

@@ -1,0 +1,51 @@
+"""A process of a cluster with parameter servers: some of the servers, or the coordinator.
+
+    python cluster.py FOLDER JOB INDEX [JOB INDEX ...]
+    python cluster.py FOLDER
+
+FOLDER/cluster.json says where all are. The coordinator backs up in FOLDER every epoch, and prints
+what it begins with, and what each epoch ends with: steps, and a fingerprint of all variables.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import sys
+import threading
+
+import larq_filters as lqf  # noqa: F401  (before TensorFlow's Keras is touched: selects Keras 2)
+
+import parameter_servers
+import tensorflow as tf
+
+EPOCHS = 12
+
+
+def make_callbacks(model):
+    def note(what):
+        digest = hashlib.sha256()
+        for variable in [*model.weights, *model.optimizer.variables]:
+            digest.update(variable.numpy().tobytes())
+        print(what, model.optimizer.iterations.numpy(), digest.hexdigest(), flush=True)
+
+    with model.distribute_strategy.scope():
+        model.optimizer.build(model.trainable_variables)
+    on = tf.keras.callbacks.LambdaCallback
+    return [
+        on(on_epoch_end=lambda epoch, logs: note("end")),  # before it is backed up
+        tf.keras.callbacks.BackupAndRestore(str(folder / "backup"), delete_checkpoint=False),
+        on(on_train_begin=lambda logs: note("begin")),  # after it was restored
+    ]
+
+
+folder, tasks = pathlib.Path(sys.argv[1]), sys.argv[2:]
+cluster = json.loads((folder / "cluster.json").read_text())
+if tasks:
+    servers = parameter_servers.start_servers(
+        cluster, zip(tasks[::2], map(int, tasks[1::2]), strict=True)
+    )
+    threading.Event().wait()
+else:
+    parameter_servers.train(parameter_servers.connect(cluster), EPOCHS, make_callbacks)
+    os._exit(0)
