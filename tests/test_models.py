@@ -139,6 +139,8 @@ def test_packs(make):
     exported = lqf.export.convert(model, strict=True)
     packed = [record for record in exported.report.layers if record.packed]
     assert len(packed) == len(binary_layers(model))
-    shape = (4, *SMALL[make]["input_shape"])
+    shape = (64, *SMALL[make]["input_shape"])
     x = np.random.default_rng(0).normal(size=shape).astype("float32")
-    exported.verify(x, model, allowed=0.5)  # deep networks carry on what rounding flips
+    # Deep networks carry on what rounding flips: of 3000 samples, none of BiRealNet18 and 20, one
+    # of BiRealNet34, five of ReActNetA; with a single wrong weight, 31 % or more.
+    exported.verify(x, model, allowed=0.05)
