@@ -321,7 +321,8 @@ def fit(
             print(f"going on after step {start:,} of {total:,}", flush=True)
     if args.recalibrate:
         plain = data.plain.batch(args.batch_size)
-        callbacks.append(lqf.callbacks.RecalibrateBatchNorm(plain, args.recalibrate))
+        recalibrate = lqf.callbacks.RecalibrateBatchNorm(plain, args.recalibrate)
+        callbacks.append(recalibrate)
     if args.tensorboard and is_chief:
         callbacks.append(tf.keras.callbacks.TensorBoard(args.tensorboard / name))
     history = History(args, name, start // data.steps_per_epoch, is_chief)
@@ -329,6 +330,8 @@ def fit(
         tf.train.Checkpoint(model=model).restore(
             tf.train.latest_checkpoint(folder / "chief")
         ).expect_partial()
+        if args.recalibrate:  # which comes after the last backup
+            recalibrate(model)
         if len(history.rows.get("val_accuracy", [])) < epochs:  # stopped before it validated
             logs = model.evaluate(data.test, verbose=0, return_dict=True)
             history.on_epoch_end(epochs - 1, {f"val_{key}": value for key, value in logs.items()})
