@@ -1,9 +1,11 @@
 """The update of binary variables and their filters' state in place, at the speed of memory.
 
 Large variables go through the cache block by block on CPUs: XLA makes one loop of each output
-there, and each of these loops would read all inputs again from memory.
+there, and each of these loops would read all inputs again from memory. Such a walk keeps one core
+busy, so the variables are shared out among as many functions as there are cores.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +17,10 @@ import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 
 _LARGEST, _SMALLEST = 16_384, 4_096  # elements: a few hundred kB, in a core's own cache
+_LINE = 64  # elements: blocks that begin in the middle of a vector take twice as long
 _FROM = 4 * _LARGEST  # smaller variables stay in the cache anyway
+_VARIABLE = 5_000  # elements that take as long as handing a variable to a function
+_MOST = 8  # cores that do not yet wait for memory
 _WEIGHT = ""  # the first name in order: the loop that reads all inputs is best run first
 
 
@@ -73,11 +78,28 @@ def flip_all(
     return flips
 
 
+def cores() -> int:
+    """How many cores this process may use, as far as more of them help."""
+    usable = getattr(os, "sched_getaffinity", None)  # of Linux
+    return min(len(usable(0)) if usable else os.cpu_count() or 1, _MOST)
+
+
+def share_out(sizes: Sequence[int], groups: int) -> list[list[int]]:
+    """The indices of variables in groups of about equal work: the next largest to the idlest."""
+    shares: list[list[int]] = [[] for _ in range(min(groups, len(sizes)))]
+    work = [0] * len(shares)
+    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        idlest = work.index(min(work))
+        shares[idlest].append(i)
+        work[idlest] += sizes[i] + _VARIABLE
+    return shares
+
+
 def block_size(elements: int) -> int | None:
     """The size of equal blocks for a variable of so many elements, None where it stays whole."""
     if elements < _FROM:
         return None
-    sizes = range(_LARGEST, _SMALLEST - 1, -1)
+    sizes = range(_LARGEST, _SMALLEST - 1, -_LINE)
     return next((size for size in sizes if elements % size == 0), None)
 
 

@@ -9,7 +9,7 @@ from larq_filters import _checks, _quantizers
 from larq_filters._coefficients import Coefficients
 from larq_filters._filter import Coefficient, Filter, deserialize, serialize
 from larq_filters._flip import state_dtype
-from larq_filters._update import flip_all
+from larq_filters._update import cores, flip_all, share_out
 from larq_filters.filters import EMA, CascadedEMA
 
 import numpy as np
@@ -310,15 +310,23 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
     def _flip_replica(
         self, variables: Sequence[Any], gradients: Sequence[Any], device: str
     ) -> None:
-        keys = [self._var_key(variable) for variable in variables]
-        flips = self._step(variables, keys, device)(
-            [tf.convert_to_tensor(gradient) for gradient in gradients],
-            {name: tf.convert_to_tensor(c) for name, c in self._coefficients.items()},
-            tf.convert_to_tensor(self.iterations),
-            self.count_flips,
-        )
-        for key, count in zip(keys, flips, strict=False):
-            self._flips[key].assign_add(count, read_value=False)
+        coefficients = {name: tf.convert_to_tensor(c) for name, c in self._coefficients.items()}
+        iterations = tf.convert_to_tensor(self.iterations)
+        sizes = [variable.shape.num_elements() for variable in variables]
+        for group in share_out(sizes, self._groups(device)):
+            keys = [self._var_key(variables[i]) for i in group]
+            flips = self._step([variables[i] for i in group], keys, device)(
+                [tf.convert_to_tensor(gradients[i]) for i in group],
+                coefficients,
+                iterations,
+                self.count_flips,
+            )
+            for key, count in zip(keys, flips, strict=False):
+                self._flips[key].assign_add(count, read_value=False)
+
+    def _groups(self, device: str) -> int:
+        """Into how many functions the update is split, which TensorFlow runs at the same time."""
+        return 1 if "GPU" in device or not self.jit_compile else cores()
 
     def _step(self, variables: Sequence[Any], keys: Sequence[str], device: str) -> Callable:
         """The update of a replica's variables: compiled, it is made once and holds on to them."""

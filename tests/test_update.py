@@ -38,6 +38,36 @@ def test_which_sizes_go_block_by_block():
     sizes = [_update.block_size(int(np.prod(shape))) for shape in SHAPES]
     assert sizes == [None, None, None, 16_384, 13_824, None, None]
     assert _update.block_size(10**8) == 16_000
+    assert _update.block_size(10**6) == 8_000  # 15,625 would be no whole number of vectors
+
+
+@pytest.mark.parametrize("sizes", [[], [7], [5] * 60, [10**6, 1, 1, 1], range(1, 10**6, 99_991)])
+@pytest.mark.parametrize("groups", [1, 2, 8])
+def test_variables_are_shared_out(sizes, groups):
+    shares = _update.share_out(sizes, groups)
+    assert sorted(i for share in shares for i in share) == list(range(len(sizes)))
+    assert len(shares) == min(groups, len(sizes)) and all(shares)
+    work = [sum(sizes[i] + 5_000 for i in share) for share in shares]
+    largest = max(sizes, default=0) + 5_000
+    assert max(work, default=0) <= sum(work) / max(len(work), 1) + largest
+
+
+def test_variables_in_several_functions(monkeypatch):
+    """Of several cores, as of one."""
+    rng = np.random.default_rng(3)
+    gradients = [[rng.normal(size=n).astype("f") for n in range(1, 40)] for _ in range(5)]
+    runs = []
+    for cores in (1, 3, 8):
+        monkeypatch.setattr(lqf.optimizers, "cores", lambda n=cores: n)
+        variables = [binary_variable(np.ones(n)) for n in range(1, 40)]
+        optimizer = lqf.optimizers.FilteredFlip(0.1, 0.5)
+        optimizer.count_flips = True
+        after = list(train(optimizer, variables, gradients))
+        assert len(optimizer._compiled) == cores
+        runs.append([*after[-1], *(optimizer.flips(v).numpy() for v in variables)])
+    assert_same(runs[0], runs[1])
+    assert_same(runs[0], runs[2])
+    assert sum(runs[0][39:]) > 0
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
