@@ -8,7 +8,7 @@ STAMP := installed-$(VERSION)
 $(foreach env,.venv .venv-oldest,$(shell $(env)/bin/pip --version >/dev/null 2>&1 || rm -f $(env)/$(STAMP)))
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: quickstart test test-oldest soak lint python clean
+.PHONY: quickstart test test-oldest soak benchmark lint python clean
 .DELETE_ON_ERROR:
 
 quickstart: .venv/$(STAMP)
@@ -23,6 +23,15 @@ test-oldest: .venv-oldest/$(STAMP)
 # Kills a training twenty times and compares what it ends with.
 soak: .venv/$(STAMP)
 	timeout 600 .venv/bin/python tests/soak.py
+
+# The short benchmarks, in under ten minutes, and the README's table of them.
+benchmark: .venv/$(STAMP)
+	.venv/bin/python benchmarks/optimizer_step.py
+	.venv/bin/python benchmarks/memory.py
+	.venv/bin/python benchmarks/training_throughput.py
+	.venv/bin/python benchmarks/flip_counting.py --rounds 20
+	.venv/bin/python benchmarks/export_latency.py
+	.venv/bin/python benchmarks/report.py
 
 lint: .venv/$(STAMP)
 	.venv/bin/ruff check .

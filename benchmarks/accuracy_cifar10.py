@@ -31,6 +31,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "examples"))
 import cifar10
 import training
 
+NAME = "accuracy_cifar10"  # of a folder and a picture in results/
 Decay = Callable[[float], tf.keras.optimizers.schedules.LearningRateSchedule]
 
 
@@ -90,7 +91,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--data-dir")
-    parser.add_argument("--name", default="accuracy_cifar10", help="of the folder in results/")
     parser.add_argument("--backup", type=pathlib.Path, default=pathlib.Path("accuracy_cifar10"))
     parser.add_argument("--report", action="store_true", help="train nothing")
     args = parser.parse_args()
@@ -105,7 +105,7 @@ def runs(args: argparse.Namespace) -> Iterator[tuple[str, float, int, pathlib.Pa
     for seed in args.seeds:
         for family in args.families or ALL:
             for variant in ALL[family][1]:
-                path = machine.RESULTS / args.name / f"{family}_{variant:g}_seed{seed}.json"
+                path = machine.RESULTS / NAME / f"{family}_{variant:g}_seed{seed}.json"
                 yield family, variant, seed, path
 
 
@@ -142,15 +142,14 @@ def train(args: argparse.Namespace, family: str, variant: float, seed: int, path
         "settings": settings,
         **{key: record[key] for key in ("seconds", "history")},
     }
-    path.parent.mkdir(exist_ok=True)
-    machine.write(f"{args.name}/{path.stem}", record)
+    machine.write(f"{NAME}/{path.stem}", record)
     shutil.rmtree(folder)
 
 
-def accuracies(args: argparse.Namespace) -> dict[str, dict[float, list[float]]]:
+def accuracies() -> dict[str, dict[float, list[float]]]:
     """Final test accuracies in percent, of all seeds, by family and variant."""
     found: dict[str, dict[float, list[float]]] = {}
-    for path in sorted((machine.RESULTS / args.name).glob("*.json")):
+    for path in sorted((machine.RESULTS / NAME).glob("*.json")):
         record = json.loads(path.read_text("utf-8"))
         recipe = record["recipe"]
         row = found.setdefault(recipe["family"], {}).setdefault(recipe["variant"], [])
@@ -158,8 +157,8 @@ def accuracies(args: argparse.Namespace) -> dict[str, dict[float, list[float]]]:
     return found
 
 
-def report(args: argparse.Namespace) -> None:
-    found = accuracies(args)
+def report() -> None:
+    found = accuracies()
     best = {
         family: max(variants, key=lambda v: np.mean(variants[v]))
         for family, variants in found.items()
@@ -185,7 +184,7 @@ def report(args: argparse.Namespace) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("test accuracy (%); gray: other variants")
     axes.grid(axis="x", alpha=0.3)
-    figure.savefig(machine.RESULTS / f"{args.name}.png", dpi=120)
+    figure.savefig(machine.RESULTS / f"{NAME}.png", dpi=120)
     pyplot.close(figure)
 
 
@@ -195,7 +194,7 @@ def main() -> None:
         if not path.exists():
             print(f"{family} {variant:g}, seed {seed}", flush=True)
             train(args, family, variant, seed, path)
-    report(args)
+    report()
 
 
 if __name__ == "__main__":

@@ -39,7 +39,6 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--networks", type=int, default=len(NETWORKS), help="only the first ones")
-    parser.add_argument("--name", default="export_latency", help="of the file in results/")
     args = parser.parse_args()
     record: dict = {"threads": args.threads, "networks": {}}
     print(f"{'ms per image, median':<28} {'default':>10} {'indirect':>10} {'floats':>10}  file")
@@ -52,7 +51,7 @@ def main() -> None:
         cells = (median.get(k) for k in ("default", "indirect", "float, LiteRT"))
         row = " ".join(f"{c:>10.2f}" if c else f"{'-':>10}" for c in cells)
         print(f"{name:<28} {row}  {size / 1e3:,.0f} kB", flush=True)
-        machine.write(args.name, record)
+        machine.write("export_latency", record)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 
-RESULTS = pathlib.Path(__file__).parent / "results"
+HERE = pathlib.Path(__file__).parent
+RESULTS = pathlib.Path(os.environ.get("BENCHMARK_RESULTS", HERE / "results"))
 
 
 def describe() -> dict:
@@ -42,6 +43,7 @@ def write(name: str, record: dict) -> pathlib.Path:
     """Writes results/NAME.json, with the machine."""
     path = RESULTS / f"{name}.json"
     part = path.with_suffix(".part")
+    part.parent.mkdir(parents=True, exist_ok=True)
     part.write_text(json.dumps({"machine": describe(), **record}, indent=1) + "\n", "utf-8")
     part.replace(path)
     return path

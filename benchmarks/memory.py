@@ -83,7 +83,6 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=2048, help="of the dense layers")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--optimizers", choices=OPTIMIZERS, nargs="+", default=list(OPTIMIZERS))
-    parser.add_argument("--output", default="memory", help="name of the results")
     parser.add_argument("--one", choices=OPTIMIZERS, help="print one as JSON, and no more")
     args = parser.parse_args()
     if args.one:
@@ -99,7 +98,7 @@ def main() -> None:
         rows[name] = json.loads(done.stdout.splitlines()[-1])
         print(f"{name:24}{rows[name]['held']:8.2f}{rows[name]['peak']:8.2f}", flush=True)
     record = {"width": args.width, "layers": args.layers, "bytes_per_binary_weight": rows}
-    path = machine.write(args.output, record)
+    path = machine.write("memory", record)
     picture(rows, str(path.with_suffix(".png")))
     print(f"in {path.name} and {path.with_suffix('.png').name}")
 

@@ -90,8 +90,9 @@ def measure(steps: dict[str, Callable[[], float]], rounds: int) -> dict[str, lis
     return seconds
 
 
-def of_one_size(size: int, names: list[str], rounds: int) -> dict[str, dict]:
-    steps = {"copy": make_copy(size)} | {name: make_step(name, [size]) for name in names}
+def of_one_size(size: int, names: list[str], rounds: int, variables: int = 1) -> dict[str, dict]:
+    sizes = [size // variables] * variables
+    steps = {"copy": make_copy(size)} | {name: make_step(name, sizes) for name in names}
     seconds = measure(steps, rounds)
     copy = np.array(seconds["copy"][1:])
     rows = {}
@@ -108,8 +109,8 @@ def of_one_size(size: int, names: list[str], rounds: int) -> dict[str, dict]:
     return rows
 
 
-def table(size: int, rows: dict[str, dict]) -> str:
-    lines = [f"{size:,} weights", f"{'':22}{'ms':>9}{'Gweights/s':>12}{'GB/s':>8}{'of copy':>9}"]
+def table(title: str, rows: dict[str, dict]) -> str:
+    lines = [title, f"{'':22}{'ms':>9}{'Gweights/s':>12}{'GB/s':>8}{'of copy':>9}"]
     lines[1] += f"{'first call, s':>15}"
     for name, row in rows.items():
         lines.append(
@@ -142,16 +143,20 @@ def main() -> None:
     parser.add_argument("--sizes", type=lambda text: int(float(text)), nargs="+")
     parser.add_argument("--optimizers", choices=OPTIMIZERS, nargs="+", default=list(OPTIMIZERS))
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--parts", type=int, default=16, help="the largest size as variables, too")
     parser.add_argument("--variables", type=int, default=60, help="of the case of many small ones")
     parser.add_argument("--variable-size", type=int, default=10_000)
-    parser.add_argument("--output", default="optimizer_step", help="name of the results")
     args = parser.parse_args()
 
     sizes = args.sizes or [10_000, 100_000, 1_000_000, 2**24]
     record: dict = {"optimizers": args.optimizers, "sizes": {}}
     for size in sizes:
         record["sizes"][size] = of_one_size(size, args.optimizers, args.rounds)
-        print(table(size, record["sizes"][size]), flush=True)
+        print(table(f"{size:,} weights in one variable", record["sizes"][size]), flush=True)
+    largest, parts = max(sizes), args.parts
+    rows = of_one_size(largest, args.optimizers, args.rounds, parts)
+    record["largest_in_parts"] = {"variables": parts, "weights": largest, "rows": rows}
+    print(table(f"{largest:,} weights in {parts} variables", rows), flush=True)
     name, many = args.optimizers[0], [args.variable_size] * args.variables
     seconds = measure(
         {"many": make_step(name, many), "one": make_step(name, [sum(many)])}, args.rounds
@@ -172,7 +177,7 @@ def main() -> None:
         f"{np.median(many_seconds) * 1e3:.2f} ms, {np.median(one_seconds) * 1e3:.2f} ms, "
         f"ratio {np.median(ratios):.2f}"
     )
-    path = machine.write(args.output, record)
+    path = machine.write("optimizer_step", record)
     picture(record, str(path.with_suffix(".png")))
     print(f"in {path.name} and {path.with_suffix('.png').name}")
 

@@ -37,6 +37,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--width", type=int, default=8)
     parser.add_argument("--subset", type=int, default=10000)
+    parser.add_argument("--held-out", type=int, default=5000)
     parser.add_argument("--repeats", type=int, default=3, help="of each best trial, by other seeds")
     parser.add_argument("--data-dir")
     parser.add_argument(
@@ -45,12 +46,12 @@ def parse_arguments() -> argparse.Namespace:
         default=pathlib.Path("search_budget"),
         help="of KerasTuner's files",
     )
-    parser.add_argument("--name", default="search_budget", help="of the files in results/")
     return parser.parse_args()
 
 
 def search(args: argparse.Namespace, space: str) -> list:
     options = {name: getattr(args, name) for name in ("trials", "epochs", "width", "subset")}
+    options["held-out"] = args.held_out
     if args.data_dir:
         options["data-dir"] = args.data_dir
     arguments = [f"--{name}={value}" for name, value in options.items()]
@@ -113,7 +114,7 @@ def picture(spaces: dict, path: pathlib.Path) -> None:
 def main() -> None:
     args = parse_arguments()
     settings = {key: getattr(args, key) for key in ("trials", "epochs", "width", "subset")}
-    path = machine.RESULTS / f"{args.name}.json"
+    path = machine.RESULTS / "search_budget.json"
     record = json.loads(path.read_text("utf-8")) if path.exists() else {}
     if record.get("settings") != settings:
         record = {"settings": settings, "spaces": {space: {} for space in SPACES}}
@@ -123,7 +124,7 @@ def main() -> None:
             for t in search(args, space)
         ]
         record["spaces"][space] = {**record["spaces"][space], "trials": trials}
-        machine.write(args.name, record)
+        machine.write("search_budget", record)
     for number in range(args.repeats):  # in turns
         for results in record["spaces"].values():
             best = max(results["trials"], key=lambda trial: trial["held_out_accuracy"])
@@ -133,7 +134,7 @@ def main() -> None:
             if len(known["test_accuracies"]) <= number:
                 known["test_accuracies"].append(repeat(args, best["values"], seed=2 + number))
             results["repeats"] = known
-            machine.write(args.name, record)
+            machine.write("search_budget", record)
     picture(record["spaces"], path.with_suffix(".png"))
     for space, results in record["spaces"].items():
         scores = [100 * trial["held_out_accuracy"] for trial in results["trials"]]

@@ -99,7 +99,6 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--data-dir")
-    parser.add_argument("--name", default="training_throughput", help="of the file in results/")
     args = parser.parse_args()
 
     rng = np.random.default_rng(0)
@@ -131,7 +130,7 @@ def main() -> None:
         "input_images_per_second": input_pipeline(args),
         "traces": traces(models["filtered"], images, labels),
     }
-    machine.write(args.name, record)
+    machine.write("training_throughput", record)
     print(f"{'milliseconds, median':<24} {'FilteredFlip':>14} {'latent Adam':>14}")
     for part in PARTS:
         row = [1e3 * record["seconds"][name][part]["median"] for name in models]

@@ -1,37 +1,137 @@
 """Every benchmark runs, small, and leaves its figures and its picture."""
 
+import importlib
+import itertools
 import json
+import os
 import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 FOLDER = pathlib.Path(__file__).parent.parent / "benchmarks"
-SCRIPTS = {
-    "optimizer_step": "--sizes 1000 70000 --rounds 2 --variables 3 --variable-size 50 "
-    "--optimizers CascadedEMA Adam",
-    "memory": "--width 64 --layers 1 --optimizers CascadedEMA",
-}
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_runs(name):
-    output = f"test_{name}"
-    command = [sys.executable, FOLDER / f"{name}.py", *SCRIPTS[name].split(), "--output", output]
-    paths = [FOLDER / "results" / f"{output}{suffix}" for suffix in (".json", ".png")]
-    try:
-        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
-        record = json.loads(paths[0].read_text("utf-8"))
-        assert {"processor", "cores", "tensorflow"} <= set(record["machine"])
-        assert paths[1].stat().st_size > 5000
-        assert all(len(line) <= 80 for line in done.stdout.splitlines())
-    finally:
-        for path in paths:
-            path.unlink(missing_ok=True)
-    if name == "memory":
-        held = record["bytes_per_binary_weight"]["CascadedEMA"]["held"]
-        assert 12 <= held < 12.1  # a weight and two states, and a few numbers
-    else:
-        assert set(record["sizes"]) == {"1000", "70000"}
-        assert set(record["sizes"]["1000"]) == {"copy", "CascadedEMA", "Adam"}
+def run(folder, name, *arguments):
+    """The record and the output of a benchmark, which writes its results to a folder."""
+    command = [sys.executable, FOLDER / f"{name}.py", *arguments]
+    done = subprocess.run(
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        timeout=500,
+        env=os.environ | {"BENCHMARK_RESULTS": str(folder / "results")},
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    path = folder / "results" / f"{name}.json"
+    record = json.loads(path.read_text("utf-8")) if path.exists() else None
+    return record, done.stdout
+
+
+def assert_machine(record):
+    assert {"processor", "cores", "tensorflow"} <= record["machine"].keys()
+
+
+def assert_fits(output):
+    assert all(len(line) <= 80 for line in output.splitlines()), output
+
+
+def test_optimizer_step(tmp_path):
+    few = ("--rounds", 2, "--variables", 3, "--variable-size", 50)
+    optimizers = ("--optimizers", "CascadedEMA", "Adam")
+    record, output = run(tmp_path, "optimizer_step", "--sizes", 1000, 70000, *few, *optimizers)
+    assert_machine(record)
+    assert_fits(output)
+    assert record["sizes"].keys() == {"1000", "70000"}
+    assert record["sizes"]["1000"].keys() == {"copy", "CascadedEMA", "Adam"}
+    assert record["largest_in_parts"]["rows"].keys() == {"copy", "CascadedEMA", "Adam"}
+    assert (tmp_path / "results" / "optimizer_step.png").stat().st_size > 5000
+
+
+def test_memory(tmp_path):
+    small = ("--width", 64, "--layers", 1, "--optimizers", "CascadedEMA")
+    record, output = run(tmp_path, "memory", *small)
+    assert_machine(record)
+    assert_fits(output)
+    held = record["bytes_per_binary_weight"]["CascadedEMA"]["held"]
+    assert 12 <= held < 12.1  # a weight and two states, and a few numbers
+    assert (tmp_path / "results" / "memory.png").stat().st_size > 5000
+
+
+def test_training_throughput(small_cifar10, tmp_path):
+    small = ("--width", 2, "--batch-size", 16, "--rounds", 2, "--data-dir", small_cifar10)
+    record, output = run(tmp_path, "training_throughput", *small)
+    assert_machine(record)
+    assert record["traces"] == 1
+    assert 0 < record["optimizer_share"]["median"] < 1
+    assert record["seconds"]["filtered"].keys() == record["seconds"]["latent_adam"].keys()
+
+
+def test_export_latency(tmp_path):
+    record, output = run(tmp_path, "export_latency", "--runs", 2, "--networks", 2)
+    assert_machine(record)
+    assert_fits(output)
+    assert len(record["networks"]) == 2 and output.count("kB") == 2
+
+
+def test_accuracy_cifar10(small_cifar10, tmp_path):
+    """A finished run is not done again; one that was stopped is."""
+    few = ("--epochs", 1, "--width", 2, "--data-dir", small_cifar10)
+    folder = tmp_path / "results" / "accuracy_cifar10"
+    _, output = run(tmp_path, "accuracy_cifar10", "ema", "latent_sgd", *few)
+    names = ["ema_0.003", "ema_0.01", "latent_sgd_0.1", "latent_sgd_1"]
+    assert sorted(path.stem for path in folder.iterdir()) == [f"{n}_seed1" for n in names]
+    records = {path.stem: json.loads(path.read_text("utf-8")) for path in folder.iterdir()}
+    for record in records.values():
+        assert_machine(record)
+        assert len(record["history"]["val_accuracy"]) == 1
+    assert "flip_ratio" in records["ema_0.01_seed1"]["history"]
+    rows = {line.split()[0]: line.split() for line in output.splitlines()[-2:]}
+    for family, row in rows.items():
+        own = [r for name, r in records.items() if name.startswith(family)]
+        best = max(100 * record["history"]["val_accuracy"][-1] for record in own)
+        assert float(row[3]) == pytest.approx(best, abs=0.01) and row[2] == "1"
+    (folder / "ema_0.01_seed1.json").unlink()
+    _, output = run(tmp_path, "accuracy_cifar10", "ema", *few)
+    assert "ema 0.01, seed 1" in output and "ema 0.003, seed 1" not in output
+    again = json.loads((folder / "ema_0.01_seed1.json").read_text("utf-8"))
+    assert again["history"] == records["ema_0.01_seed1"]["history"]
+
+
+def test_search_budget(small_cifar10, tmp_path):
+    few = ("--trials", 2, "--epochs", 10, "--width", 2, "--subset", 256, "--held-out", 128)
+    arguments = (*few, "--repeats", 1, "--data-dir", small_cifar10)
+    record, output = run(tmp_path, "search_budget", *arguments)
+    assert_machine(record)
+    for space, number in (("filtered", 3), ("latent", 7)):
+        results = record["spaces"][space]
+        assert [len(trial["values"]) for trial in results["trials"]] == [number] * 2
+        best = max(results["trials"], key=lambda trial: trial["held_out_accuracy"])
+        assert results["repeats"]["values"] == best["values"]
+        assert len(results["repeats"]["test_accuracies"]) == 1
+    assert (tmp_path / "results" / "search_budget.png").stat().st_size > 5000
+    again, output = run(tmp_path, "search_budget", *arguments)
+    assert again == record and "Epoch" not in output
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module
+
+
+def test_the_best_of_n_trials_on_average(benchmark):
+    scores = [0.3, 0.1, 0.4, 0.1, 0.5]
+    expected = [
+        np.mean([max(some) for some in itertools.combinations(scores, n)]) for n in range(1, 6)
+    ]
+    np.testing.assert_allclose(benchmark("search_budget").expected_best(scores), expected)
+
+
+def test_the_readmes_table_is_of_the_results(benchmark):
+    report = benchmark("report")
+    text = report.README.read_text("utf-8")
+    assert f"{report.BEGIN}\n{report.table()}\n{report.END}" in text
