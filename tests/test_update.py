@@ -115,6 +115,28 @@ def test_blocks_do_what_op_by_op_does(name):
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6 * np.abs(two).max())
 
 
+def test_within_a_step_that_xla_compiles_as_a_whole():
+    """As `model.compile(jit_compile=True)` asks: variables of both kinds, updated in place."""
+    rng = np.random.default_rng(4)
+    initial = [np.where(rng.random(shape) < 0.5, -1.0, 1.0) for shape in (BLOCKED, (65_537,))]
+    gradients = [[rng.normal(size=w.shape).astype("f") for w in initial] for _ in range(4)]
+    runs = []
+    for jit_compile in (True, False):
+        optimizer = lqf.optimizers.FilteredFlip(0.1, 0.5)
+        variables = [binary_variable(w) for w in initial]
+        optimizer.build(variables)
+
+        @tf.function(jit_compile=jit_compile)
+        def step(*g, optimizer=optimizer, variables=variables):
+            optimizer.apply_gradients(zip(g, variables, strict=True))
+
+        for g in gradients:
+            step(*g)
+        runs.append([v.numpy() for v in variables])
+    assert_same(*runs)
+    assert all((a != b).any() for a, b in zip(runs[0], initial, strict=True))
+
+
 # Memory
 
 
