@@ -5,8 +5,9 @@ there, and each of these loops would read all inputs again from memory. Such a w
 busy, so the variables are shared out among as many functions as there are cores.
 """
 
+import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from larq_filters import _rounding
@@ -22,6 +23,76 @@ _FROM = 4 * _LARGEST  # smaller variables stay in the cache anyway
 _VARIABLE = 5_000  # elements that take as long as handing a variable to a function
 _MOST = 8  # cores that do not yet wait for memory
 _WEIGHT = ""  # the first name in order: the loop that reads all inputs is best run first
+
+
+class Update:
+    """The update of a model's binary variables and their filters' state, which are assigned to.
+
+    Compiled functions are kept: each holds on to the variables that it was made for.
+
+    Args:
+        filter: F.
+        seed: Of the rounding of the state, None where it is not rounded.
+        jit_compile: Whether XLA compiles the update, or it goes op by op.
+    """
+
+    def __init__(self, filter: Filter, seed: int | None, jit_compile: bool) -> None:
+        self._filter, self._seed, self._jit_compile = filter, seed, jit_compile
+        self._compiled: dict[tuple, Callable[..., list[tf.Tensor]]] = {}
+
+    def __call__(
+        self,
+        device: str,
+        numbers: Sequence[int],
+        variables: Sequence[tf.Variable],
+        states: Sequence[Mapping[str, tf.Variable]],
+        gradients: Sequence[tf.Tensor],
+        coefficients: Mapping[str, tf.Tensor],
+        step: tf.Tensor,
+        count_flips: bool,
+    ) -> list[tf.Tensor]:
+        """One step of the variables' replicas on a device.
+
+        Args:
+            device: Its name.
+            numbers: For each variable a number of its own, always the same.
+            variables: The binary variables.
+            states: For each of them the filter's state, by slot.
+            gradients: For each of them g_t.
+            coefficients: The filter's coefficients, and τ as `threshold`, by name.
+            step: The number of steps done.
+            count_flips: Whether to count.
+
+        Returns:
+            How many weights of each variable flipped, if asked for, or nothing.
+        """
+        flips: dict[int, tf.Tensor] = {}
+        sizes = [variable.shape.num_elements() for variable in variables]
+        for group in share_out(sizes, self._groups(device)):
+            which = (device, *(numbers[i] for i in group))
+            if which not in self._compiled:
+                mine = [(numbers[i], variables[i], states[i]) for i in group]
+                self._compiled[which] = self._make(device, mine)
+            counts = self._compiled[which](
+                [gradients[i] for i in group], coefficients, step, count_flips
+            )
+            flips |= zip(group, counts, strict=count_flips)
+        return [flips[i] for i in range(len(variables))] if count_flips else []
+
+    def _groups(self, device: str) -> int:
+        """Into how many functions the update is split, which TensorFlow runs at the same time."""
+        return 1 if "GPU" in device or not self._jit_compile else cores()
+
+    def _make(
+        self, device: str, mine: Sequence[tuple[int, tf.Variable, Mapping[str, tf.Variable]]]
+    ) -> Callable[..., list[tf.Tensor]]:
+        numbers = [number for number, _, _ in mine]
+        local = [_local(variable, device) for _, variable, _ in mine]
+        states = [{s: _local(value, device) for s, value in state.items()} for _, _, state in mine]
+        # On GPUs XLA makes a single loop anyway.
+        blocks = self._jit_compile and "GPU" not in device
+        step = functools.partial(flip_all, self._filter, local, states, numbers, self._seed, blocks)
+        return tf.function(step, jit_compile=True, autograph=False) if self._jit_compile else step
 
 
 def flip_all(
@@ -155,3 +226,9 @@ def _flip_in_blocks(
     arrays |= {slot: tf.bitcast(arrays[slot], dtype) for slot, dtype in dtypes.items()}
     arrays = {name: tf.reshape(array, shape) for name, array in arrays.items()}
     return arrays.pop(_WEIGHT), {**arrays, **scalars_done}, flips
+
+
+def _local(variable: tf.Variable, device: str) -> tf.Variable:
+    """Of a variable under a strategy, the replica on a device."""
+    replicas = tf.distribute.get_strategy().experimental_local_results(variable)
+    return next((replica for replica in replicas if replica.device == device), variable)

@@ -2,14 +2,14 @@
 
 import functools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from larq_filters import _checks, _quantizers
 from larq_filters._coefficients import Coefficients
 from larq_filters._filter import Coefficient, Filter, deserialize, serialize
 from larq_filters._flip import state_dtype
-from larq_filters._update import cores, flip_all, share_out
+from larq_filters._update import Update
 from larq_filters.filters import EMA, CascadedEMA
 
 import numpy as np
@@ -137,7 +137,10 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
         self._create_coefficients(given)
         self._slots = self._no_dependency({})
         self._flips = self._no_dependency({})
-        self._compiled = self._no_dependency({})
+        rounded = self._state_dtype is not None
+        self._update = self._no_dependency(
+            Update(filter, self._seed if rounded else None, self.jit_compile)
+        )
         self._lost_iterations = 0
         self.count_flips = False
 
@@ -310,42 +313,21 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
     def _flip_replica(
         self, variables: Sequence[Any], gradients: Sequence[Any], device: str
     ) -> None:
-        coefficients = {name: tf.convert_to_tensor(c) for name, c in self._coefficients.items()}
-        iterations = tf.convert_to_tensor(self.iterations)
-        sizes = [variable.shape.num_elements() for variable in variables]
-        for group in share_out(sizes, self._groups(device)):
-            keys = [self._var_key(variables[i]) for i in group]
-            flips = self._step([variables[i] for i in group], keys, device)(
-                [tf.convert_to_tensor(gradients[i]) for i in group],
-                coefficients,
-                iterations,
-                self.count_flips,
-            )
-            for key, count in zip(keys, flips, strict=False):
+        numbers = {key: number for number, key in enumerate(self._slots)}
+        keys = [self._var_key(variable) for variable in variables]
+        flips = self._update(
+            device,
+            [numbers[key] for key in keys],
+            variables,
+            [self._slots[key] for key in keys],
+            [tf.convert_to_tensor(gradient) for gradient in gradients],
+            {name: tf.convert_to_tensor(c) for name, c in self._coefficients.items()},
+            tf.convert_to_tensor(self.iterations),
+            self.count_flips,
+        )
+        if self.count_flips:
+            for key, count in zip(keys, flips, strict=True):
                 self._flips[key].assign_add(count, read_value=False)
-
-    def _groups(self, device: str) -> int:
-        """Into how many functions the update is split, which TensorFlow runs at the same time."""
-        return 1 if "GPU" in device or not self.jit_compile else cores()
-
-    def _step(self, variables: Sequence[Any], keys: Sequence[str], device: str) -> Callable:
-        """The update of a replica's variables: compiled, it is made once and holds on to them."""
-        which = (device, *keys)
-        if which in self._compiled:
-            return self._compiled[which]
-        states = [
-            {slot: _local(value, device) for slot, value in self._slots[key].items()}
-            for key in keys
-        ]
-        local = [_local(variable, device) for variable in variables]
-        numbers = [list(self._slots).index(key) for key in keys]
-        seed = None if self._state_dtype is None else self._seed
-        step = functools.partial(flip_all, self._filter, local, states, numbers, seed)
-        if not self.jit_compile:
-            return functools.partial(step, False)
-        step = functools.partial(step, "GPU" not in device)  # there XLA makes a single loop anyway
-        self._compiled[which] = tf.function(step, jit_compile=True, autograph=False)
-        return self._compiled[which]
 
     def _is_binary(self, variable: tf.Variable) -> bool:
         return self._var_key(variable) in self._slots
@@ -426,12 +408,6 @@ def _from_hdf5(value: Any) -> np.ndarray:
     """HDF5 knows no bfloat16 and gives back the bytes."""
     value = np.asarray(value)
     return value.view(tf.bfloat16.as_numpy_dtype) if value.dtype.kind == "V" else value
-
-
-def _local(variable: tf.Variable, device: str) -> tf.Variable:
-    """Of a variable under a strategy, the replica on a device."""
-    replicas = tf.distribute.get_strategy().experimental_local_results(variable)
-    return next((replica for replica in replicas if replica.device == device), variable)
 
 
 def _binarize(variable: tf.Variable) -> None:

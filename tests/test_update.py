@@ -58,12 +58,12 @@ def test_variables_in_several_functions(monkeypatch):
     gradients = [[rng.normal(size=n).astype("f") for n in range(1, 40)] for _ in range(5)]
     runs = []
     for cores in (1, 3, 8):
-        monkeypatch.setattr(lqf.optimizers, "cores", lambda n=cores: n)
+        monkeypatch.setattr(_update, "cores", lambda n=cores: n)
         variables = [binary_variable(np.ones(n)) for n in range(1, 40)]
         optimizer = lqf.optimizers.FilteredFlip(0.1, 0.5)
         optimizer.count_flips = True
         after = list(train(optimizer, variables, gradients))
-        assert len(optimizer._compiled) == cores
+        assert len(optimizer._update._compiled) == cores
         runs.append([*after[-1], *(optimizer.flips(v).numpy() for v in variables)])
     assert_same(runs[0], runs[1])
     assert_same(runs[0], runs[2])
@@ -185,7 +185,7 @@ def compiled(filter, size):
     optimizer = lqf.optimizers.FilteredFlip(filter=filter)
     gradient = tf.zeros(size)
     optimizer.apply_gradients([(gradient, weights)])
-    (step,) = optimizer._compiled.values()
+    (step,) = optimizer._update._compiled.values()
     coefficients = {name: tf.convert_to_tensor(c) for name, c in optimizer.coefficients.items()}
     arguments = [gradient], coefficients, tf.constant(1, tf.int64), False
     return step.experimental_get_compiler_ir(*arguments)(stage="optimized_hlo")
