@@ -2,14 +2,17 @@
 
     python benchmarks/accuracy_cifar10.py                        # all recipes, one seed
     python benchmarks/accuracy_cifar10.py cascaded_ema bop --seeds 1 2 3
+    python benchmarks/accuracy_cifar10.py cusum --real-rate 3e-2
     python benchmarks/accuracy_cifar10.py --report               # of what there is
 
-All see the same images in the same order. Rates of binary weights decay linearly to 0 where a
-recipe has one; real weights are trained by the same Adam, whose rate does, too. A finished run is a
-JSON in results/ and is not done again; one that was stopped goes on from its last backup.
+All see the same images in the same order. Rates of binary weights decay to 0 where a recipe has
+one, linearly unless it says otherwise; real weights are trained by the same Adam, whose rate does,
+too. A finished run is a JSON in results/ and is not done again; one that was stopped goes on from
+its last backup.
 """
 
 import argparse
+import contextlib
 import functools
 import json
 import pathlib
@@ -17,9 +20,10 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import larq_filters as lqf
-from larq_filters import filters, recipes
+from larq_filters import _rounding, filters, recipes
 from larq_filters._latent_sgd import LatentSGD
 
 import machine
@@ -32,16 +36,18 @@ import cifar10
 import training
 
 NAME = "accuracy_cifar10"  # of a folder and a picture in results/
-Decay = Callable[[float], tf.keras.optimizers.schedules.LearningRateSchedule]
+DEFAULTS = {"epochs": 10, "width": 16}
+REAL_RATE = 1e-2
+Schedule = tf.keras.optimizers.schedules.LearningRateSchedule
+Decay = Callable[..., Schedule]  # from a rate, and the power of its decay
 
 
-def flip(filter: filters.Filter) -> Callable[..., Any]:
-    return functools.partial(lqf.optimizers.FilteredFlip, filter=filter)
+def flip(filter: filters.Filter, **kwargs: Any) -> Callable[..., Any]:
+    return functools.partial(lqf.optimizers.FilteredFlip, filter=filter, **kwargs)
 
 
-def diode(decay: Decay, alpha: float) -> Callable[..., Any]:
-    """Diode with a decay, which its recipe has not."""
-    return flip(filters.Cascade(filters.EMA(0.1), filters.Sign(), filters.EMA(decay(alpha))))
+def cascaded(alpha: Schedule, **kwargs: Any) -> Callable[..., Any]:
+    return flip(filters.CascadedEMA(alpha, 0.1), **kwargs)
 
 
 def normalized(last: filters.Filter) -> Callable[..., Any]:
@@ -49,34 +55,55 @@ def normalized(last: filters.Filter) -> Callable[..., Any]:
     return flip(filters.Cascade(first, last))
 
 
-# By family, then by variant: optimizers to be called with `real_optimizer`.
+def diode(alpha: Schedule) -> Callable[..., Any]:
+    """Diode with a decay, which its recipe has not."""
+    return flip(filters.Cascade(filters.EMA(0.1), filters.Sign(), filters.EMA(alpha)))
+
+
+def cusum(rate: Schedule, threshold: float) -> Callable[..., Any]:
+    """Gradients in units of their own root mean square, summed between two limits."""
+    scale = filters.NormalizedEMA(1.0, 1e-2, bias_correction=True)
+    summed = filters.Integrator(rate, limit=1.0)
+    return flip(filters.Cascade(scale, summed), threshold=threshold)
+
+
+# By family, then by variant, the likeliest first: optimizers to be called with `real_optimizer`.
 FILTERS: dict[str, tuple[Callable[[Decay, float], Callable[..., Any]], tuple[float, ...]]] = {
-    "cascaded_ema": (lambda decay, a: flip(filters.CascadedEMA(decay(a), 0.1)), (3e-3, 1e-2, 3e-2)),
+    "cusum": (lambda decay, rate: cusum(decay(rate), 0.9), (0.15, 0.3)),
+    "cusum_half": (lambda decay, rate: cusum(decay(rate), 0.5), (0.15,)),
+    "cascaded_ema": (lambda decay, a: cascaded(decay(a)), (1e-2, 3e-2, 3e-3)),
+    "cascaded_ema_squared": (lambda decay, a: cascaded(decay(a, power=2.0)), (1e-2,)),
     "ema": (lambda decay, a: flip(filters.EMA(decay(a))), (3e-3, 1e-2)),
-    "bop": (lambda decay, g: functools.partial(recipes.bop, 1e-8, decay(g)), (1e-4, 1e-3)),
+    "bop": (lambda decay, g: functools.partial(recipes.bop, 1e-8, decay(g)), (1e-3, 1e-4)),
     "bop2ndorder": (
         lambda decay, g: functools.partial(recipes.bop2ndorder, 1e-6, decay(g)),
-        (1e-4, 1e-3),
+        (1e-3, 1e-4),
     ),
-    "diode": (lambda decay, beta: functools.partial(recipes.diode, 0.9, beta), (0.99, 0.998)),
-    "decayed_diode": (diode, (1e-2,)),
+    "diode": (lambda decay, beta: functools.partial(recipes.diode, 0.9, beta), (0.998, 0.99)),
+    "decayed_diode": (lambda decay, a: diode(decay(a)), (1e-2,)),
     "normalized_ema": (lambda decay, a: normalized(filters.EMA(decay(a))), (1e-2,)),
     "saturating": (
         lambda decay, rate: normalized(filters.Integrator(decay(rate), limit=1.0)),
-        (1e-2, 3e-2),
+        (3e-2, 1e-2),
     ),
+    "bfloat16": (lambda decay, a: cascaded(decay(a), state_dtype="bfloat16"), (1e-2,)),
+    # Rounded to the nearest instead of by chance: see `train`.
+    "bfloat16_nearest": (lambda decay, a: cascaded(decay(a), state_dtype="bfloat16"), (1e-2,)),
 }
 # Optimizers of latent weights, clipped at ±1. The Adam that trains real weights is this one.
-LATENT: dict[str, tuple[Callable[[Decay, float], Any], tuple[float, ...]]] = {
-    "latent_adam": (lambda decay, rate: tf.keras.optimizers.Adam(decay(rate)), (1e-3, 1e-2)),
+LATENT: dict[str, tuple[Callable[[Decay, float, float], Any], tuple[float, ...]]] = {
+    "latent_adam": (
+        lambda decay, rate, real_rate: tf.keras.optimizers.Adam(decay(rate)),
+        (1e-2, 3e-2, 1e-3),
+    ),
     "latent_sgd": (
-        lambda decay, rate: LatentSGD(
+        lambda decay, rate, real_rate: LatentSGD(
             decay(rate),
             momentum=0.9,
             weight_decay=1e-4,
-            real_optimizer=tf.keras.optimizers.Adam(decay(1e-2)),
+            real_optimizer=tf.keras.optimizers.Adam(decay(real_rate)),
         ),
-        (0.1, 1.0),
+        (1.0, 0.1),
     ),
 }
 ALL = FILTERS | LATENT
@@ -88,8 +115,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"of {', '.join(ALL)}")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=DEFAULTS["epochs"])
+    parser.add_argument("--width", type=int, default=DEFAULTS["width"])
+    parser.add_argument("--real-rate", type=float, default=REAL_RATE, help="of Adam")
     parser.add_argument("--data-dir")
     parser.add_argument("--backup", type=pathlib.Path, default=pathlib.Path("accuracy_cifar10"))
     parser.add_argument("--report", action="store_true", help="train nothing")
@@ -97,74 +125,85 @@ def parse_arguments() -> argparse.Namespace:
     for family in args.families:
         if family not in ALL:
             parser.error(f"there is no {family}: choose from {', '.join(ALL)}")
+    if args.real_rate != REAL_RATE and "latent_adam" in (args.families or ALL):
+        parser.error("latent_adam has one rate for all weights: choose other families")
     return args
 
 
-def runs(args: argparse.Namespace) -> Iterator[tuple[str, float, int, pathlib.Path]]:
-    """Family, variant, seed and the file of every run, all of the first seed first."""
+def name(args: argparse.Namespace) -> str:
+    """Of the folder in results/: epochs and width are the same for all runs in it."""
+    settings = {key: getattr(args, key) for key in DEFAULTS}
+    return "_".join([NAME, *(f"{k}{v}" for k, v in settings.items() if v != DEFAULTS[k])])
+
+
+def runs(args: argparse.Namespace) -> Iterator[tuple[str, float, int, str]]:
+    """Family, variant, seed and name of every run: the likeliest of all families first."""
+    real = "" if args.real_rate == REAL_RATE else f"_real{args.real_rate:g}"
+    chosen = args.families or ALL
     for seed in args.seeds:
-        for family in args.families or ALL:
-            for variant in ALL[family][1]:
-                path = machine.RESULTS / NAME / f"{family}_{variant:g}_seed{seed}.json"
-                yield family, variant, seed, path
+        for number in range(max(len(ALL[family][1]) for family in chosen)):
+            for family in chosen:
+                for variant in ALL[family][1][number : number + 1]:
+                    yield family, variant, seed, f"{family}_{variant:g}{real}_seed{seed}"
 
 
-def train(args: argparse.Namespace, family: str, variant: float, seed: int, path: pathlib.Path):
-    folder = args.backup / path.stem
+def train(args: argparse.Namespace, family: str, variant: float, seed: int, run: str) -> None:
+    folder = args.backup / name(args) / run
     given = {"epochs": args.epochs, "width": args.width, "seed": seed, "backup": folder}
     given["output"] = folder / "history.json"
     if args.data_dir:
         given["data-dir"] = args.data_dir
-    options = cifar10.parse_arguments([f"--{name}={value}" for name, value in given.items()])
+    options = cifar10.parse_arguments([f"--{key}={value}" for key, value in given.items()])
     folder.mkdir(parents=True, exist_ok=True)
     tf.keras.backend.clear_session()
     data = cifar10.load(options)
-    decay = functools.partial(training.linear_decay, steps=args.epochs * data.steps_per_epoch)
+    decay = functools.partial(training.decay, steps=args.epochs * data.steps_per_epoch)
     tf.keras.utils.set_random_seed(seed)
-    make = ALL[family][0](decay, variant)
     if family in LATENT:
         latent = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
-        model, optimizer = lqf.models.BiRealNet20(width=args.width, **latent), make
+        model = lqf.models.BiRealNet20(width=args.width, **latent)
+        optimizer = LATENT[family][0](decay, variant, args.real_rate)
     else:
         model = lqf.models.BiRealNet20(width=args.width)
-        optimizer = make(real_optimizer=tf.keras.optimizers.Adam(decay(1e-2)))
-    training.fit(
-        options,
-        training.compiled(options, data, model, optimizer),
-        data,
-        args.epochs,
-        "training",
-    )
+        real = tf.keras.optimizers.Adam(decay(args.real_rate))
+        optimizer = FILTERS[family][0](decay, variant)(real_optimizer=real)
+    nearest = mock.patch.object(_rounding, "stochastic", lambda value, drawn: value)
+    with nearest if family.endswith("_nearest") else contextlib.nullcontext():
+        model = training.compiled(options, data, model, optimizer)
+        training.fit(options, model, data, args.epochs, "training")
     record = json.loads(options.output.read_text("utf-8"))
-    settings = {"epochs": args.epochs, "width": args.width, "batch_size": options.batch_size}
+    recipe = {"family": family, "variant": variant, "seed": seed}
+    if args.real_rate != REAL_RATE:
+        recipe["real_rate"] = args.real_rate
     record = {
-        "recipe": {"family": family, "variant": variant, "seed": seed},
-        "settings": settings,
+        "recipe": recipe,
+        "settings": {key: getattr(options, key) for key in (*DEFAULTS, "batch_size")},
         **{key: record[key] for key in ("seconds", "history")},
     }
-    machine.write(f"{NAME}/{path.stem}", record)
+    machine.write(f"{name(args)}/{run}", record)
     shutil.rmtree(folder)
 
 
-def accuracies() -> dict[str, dict[float, list[float]]]:
+def accuracies(folder: pathlib.Path) -> dict[str, dict[float, list[float]]]:
     """Final test accuracies in percent, of all seeds, by family and variant."""
     found: dict[str, dict[float, list[float]]] = {}
-    for path in sorted((machine.RESULTS / NAME).glob("*.json")):
+    for path in sorted(folder.glob("*.json")):
         record = json.loads(path.read_text("utf-8"))
         recipe = record["recipe"]
-        row = found.setdefault(recipe["family"], {}).setdefault(recipe["variant"], [])
+        real = f", real {recipe['real_rate']:g}" if "real_rate" in recipe else ""
+        row = found.setdefault(recipe["family"] + real, {}).setdefault(recipe["variant"], [])
         row.append(100 * record["history"]["val_accuracy"][-1])
     return found
 
 
-def report() -> None:
-    found = accuracies()
+def report(name: str) -> None:
+    found = accuracies(machine.RESULTS / name)
     best = {
         family: max(variants, key=lambda v: np.mean(variants[v]))
         for family, variants in found.items()
     }
     order = sorted(found, key=lambda family: -np.mean(found[family][best[family]]))
-    print(f"{'family':<16} {'best variant':>12} {'seeds':>5} {'test accuracy %':>18}  others")
+    print(f"{'family':<24} {'best variant':>12} {'seeds':>5} {'test accuracy %':>18}  others")
     for family in order:
         values = found[family][best[family]]
         spread = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
@@ -174,7 +213,7 @@ def report() -> None:
             if variant != best[family]
         )
         mean = f"{np.mean(values):.2f}{spread}"
-        print(f"{family:<16} {best[family]:>12g} {len(values):>5} {mean:>18}  {others}")
+        print(f"{family:<24} {best[family]:>12g} {len(values):>5} {mean:>18}  {others}")
     figure, axes = pyplot.subplots(figsize=(7, 0.4 * len(order) + 1.2), layout="constrained")
     for row, family in enumerate(order):
         for variant, values in found[family].items():
@@ -184,17 +223,17 @@ def report() -> None:
     axes.invert_yaxis()
     axes.set_xlabel("test accuracy (%); gray: other variants")
     axes.grid(axis="x", alpha=0.3)
-    figure.savefig(machine.RESULTS / f"{NAME}.png", dpi=120)
+    figure.savefig(machine.RESULTS / f"{name}.png", dpi=120)
     pyplot.close(figure)
 
 
 def main() -> None:
     args = parse_arguments()
-    for family, variant, seed, path in [] if args.report else runs(args):
-        if not path.exists():
-            print(f"{family} {variant:g}, seed {seed}", flush=True)
-            train(args, family, variant, seed, path)
-    report()
+    for family, variant, seed, run in [] if args.report else runs(args):
+        if not (machine.RESULTS / name(args) / f"{run}.json").exists():
+            print(run, flush=True)
+            train(args, family, variant, seed, run)
+    report(name(args))
 
 
 if __name__ == "__main__":

@@ -198,8 +198,11 @@ def check_room(folder: pathlib.Path, model: tf.keras.Model) -> None:
         )
 
 
-def linear_decay(value: float, steps: int) -> tf.keras.optimizers.schedules.PolynomialDecay:
-    return tf.keras.optimizers.schedules.PolynomialDecay(value, steps, end_learning_rate=0.0)
+def decay(
+    value: float, steps: int, power: float = 1.0
+) -> tf.keras.optimizers.schedules.PolynomialDecay:
+    """value·(1 − t/steps)^power at step t, and 0 from then on."""
+    return tf.keras.optimizers.schedules.PolynomialDecay(value, steps, 0.0, power)
 
 
 def compile_model(
@@ -209,13 +212,13 @@ def compile_model(
     steps = args.epochs * data.steps_per_epoch
     latent = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
     rate = args.learning_rate or (0.1 if args.optimizer == "sgd" else 1e-2)
-    adam, schedule = tf.keras.optimizers.Adam, linear_decay(rate, steps)
+    adam, schedule = tf.keras.optimizers.Adam, decay(rate, steps)
     if args.trial:
         model, optimizer = searched(read_trial(args.trial), build, steps)
     elif args.optimizer == "filtered":
         model = build()
         optimizer = lqf.optimizers.FilteredFlip(
-            alpha=linear_decay(args.alpha, steps),
+            alpha=decay(args.alpha, steps),
             gamma=args.gamma,
             real_optimizer=adam(schedule),
             state_dtype=args.state_dtype,
@@ -250,7 +253,7 @@ def searched(
     hp: "lqf.tuning.HyperParameters", build: Callable[..., tf.keras.Model], steps: int
 ) -> tuple[tf.keras.Model, tf.keras.optimizers.Optimizer]:
     """The network and optimizer of a trial; of which search space, its hyperparameters tell."""
-    real = tf.keras.optimizers.Adam(linear_decay(1e-2, steps))
+    real = tf.keras.optimizers.Adam(decay(1e-2, steps))
     if "learning_rate" in hp:
         recipe = lqf.tuning.latent_sgd(hp, steps=steps, real_optimizer=real)
         return build(**recipe.kernel), recipe.optimizer
@@ -288,7 +291,7 @@ def first_step(
         if finished and finished.exists():
             model.load_weights(finished)
             return model.get_weights()
-        schedule = linear_decay(args.learning_rate or 1e-2, args.two_step * data.steps_per_epoch)
+        schedule = decay(args.learning_rate or 1e-2, args.two_step * data.steps_per_epoch)
         model = compiled(args, data, model, tf.keras.optimizers.Adam(schedule))
     fit(args, model, data, args.two_step, "first_step")
     if finished:

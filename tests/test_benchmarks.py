@@ -70,6 +70,19 @@ def test_training_throughput(small_cifar10, tmp_path):
     assert record["seconds"]["filtered"].keys() == record["seconds"]["latent_adam"].keys()
 
 
+def test_epoch_profile(small_cifar10, tmp_path):
+    """The parts of the network's step, and the rest of fit, make a whole epoch."""
+    small = ("--width", 2, "--batch-size", 16, "--steps", 3, "--rounds", 2)
+    record, output = run(tmp_path, "epoch_profile", *small, "--data-dir", small_cifar10)
+    assert_machine(record)
+    assert_fits(output)
+    assert record["seconds_of_callbacks"].keys() == {"FlipRatio", "Backup", "History"}
+    spent = record["seconds_of_an_epoch"]
+    steps = record["seconds_of_a_step"]["with the input pipeline"]["median"]
+    outside = spent["callbacks"] + spent["validation"]
+    np.testing.assert_allclose(sum(spent.values()) - outside, record["steps_per_epoch"] * steps)
+
+
 def test_export_latency(tmp_path):
     record, output = run(tmp_path, "export_latency", "--runs", 2, "--networks", 2)
     assert_machine(record)
@@ -80,7 +93,7 @@ def test_export_latency(tmp_path):
 def test_accuracy_cifar10(small_cifar10, tmp_path):
     """A finished run is not done again; one that was stopped is."""
     few = ("--epochs", 1, "--width", 2, "--data-dir", small_cifar10)
-    folder = tmp_path / "results" / "accuracy_cifar10"
+    folder = tmp_path / "results" / "accuracy_cifar10_epochs1_width2"
     _, output = run(tmp_path, "accuracy_cifar10", "ema", "latent_sgd", *few)
     names = ["ema_0.003", "ema_0.01", "latent_sgd_0.1", "latent_sgd_1"]
     assert sorted(path.stem for path in folder.iterdir()) == [f"{n}_seed1" for n in names]
@@ -96,7 +109,7 @@ def test_accuracy_cifar10(small_cifar10, tmp_path):
         assert float(row[3]) == pytest.approx(best, abs=0.01) and row[2] == "1"
     (folder / "ema_0.01_seed1.json").unlink()
     _, output = run(tmp_path, "accuracy_cifar10", "ema", *few)
-    assert "ema 0.01, seed 1" in output and "ema 0.003, seed 1" not in output
+    assert "ema_0.01_seed1" in output and "ema_0.003_seed1" not in output
     again = json.loads((folder / "ema_0.01_seed1.json").read_text("utf-8"))
     assert again["history"] == records["ema_0.01_seed1"]["history"]
 
