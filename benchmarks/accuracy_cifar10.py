@@ -114,6 +114,7 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"of {', '.join(ALL)}")
+    parser.add_argument("--variants", type=int, default=3, help="of each family, at most")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--epochs", type=int, default=DEFAULTS["epochs"])
     parser.add_argument("--width", type=int, default=DEFAULTS["width"])
@@ -141,7 +142,7 @@ def runs(args: argparse.Namespace) -> Iterator[tuple[str, float, int, str]]:
     real = "" if args.real_rate == REAL_RATE else f"_real{args.real_rate:g}"
     chosen = args.families or ALL
     for seed in args.seeds:
-        for number in range(max(len(ALL[family][1]) for family in chosen)):
+        for number in range(args.variants):
             for family in chosen:
                 for variant in ALL[family][1][number : number + 1]:
                     yield family, variant, seed, f"{family}_{variant:g}{real}_seed{seed}"
