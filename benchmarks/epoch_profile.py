@@ -22,6 +22,7 @@ import training_throughput
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "examples"))
 import cifar10
+import surviving
 import training
 
 HOOKS = ("on_epoch_begin", "on_train_batch_begin", "on_train_batch_end", "on_epoch_end")
@@ -63,8 +64,8 @@ def epoch(
     options = cifar10.parse_arguments([f"--output={folder / 'history.json'}"])
     callbacks = {
         "FlipRatio": lqf.callbacks.FlipRatio(),
-        "Backup": training.Backup(str(folder), save_freq="epoch"),
-        "History": training.History(options, "training", 0, is_chief=True),
+        "Backup": surviving.Backup(str(folder), save_freq="epoch"),
+        "History": surviving.History(options, "training", 0, is_chief=True),
     }
     clocked: list[tf.keras.callbacks.Callback] = [Clock("first", notes)]
     for name, callback in callbacks.items():

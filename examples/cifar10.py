@@ -14,9 +14,11 @@ import pathlib
 import larq_filters as lqf  # before TensorFlow's Keras is touched: selects Keras 2
 
 import numpy as np
+import teachers
 import tensorflow as tf
 import tensorflow_datasets as tfds
 import training
+from data import Data
 
 MEAN, STD = (125.3, 123.0, 113.9), (63.0, 62.1, 66.7)  # of CIFAR-10's training images, per channel
 
@@ -49,11 +51,11 @@ def read(data_dir: str | None) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
     return arrays
 
 
-def load(args: argparse.Namespace) -> training.Data:
+def load(args: argparse.Namespace) -> Data:
     """CIFAR-10 in memory."""
     arrays = read(args.data_dir)
     test, plain = (as_they_are(arrays[split]) for split in ("test", "train"))
-    data = training.Data(
+    data = Data(
         train=lambda start, stop: tf.data.Dataset.range(0),
         test=test.batch(500).prefetch(tf.data.AUTOTUNE),
         plain=plain,
@@ -62,7 +64,7 @@ def load(args: argparse.Namespace) -> training.Data:
         mean=MEAN,
         std=STD,
     )
-    logits = training.teacher_logits(args, data) if args.teacher_logits else None
+    logits = teachers.teacher_logits(args, data) if args.teacher_logits else None
     data.train = functools.partial(train_batches, args, arrays["train"], logits)
     return data
 

@@ -15,9 +15,11 @@ import pathlib
 import larq_filters as lqf  # before TensorFlow's Keras is touched: selects Keras 2
 
 import numpy as np
+import teachers
 import tensorflow as tf
 import tensorflow_datasets as tfds
 import training
+from data import Data
 
 MEAN, STD = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)  # of ImageNet's images, per channel
 NETWORKS = {
@@ -42,7 +44,7 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def load(args: argparse.Namespace) -> training.Data:
+def load(args: argparse.Namespace) -> Data:
     """ImageNet on disk, or an exit that says how to prepare it."""
     builder = tfds.builder("imagenet2012", data_dir=args.data_dir)
     if not builder.is_prepared():
@@ -67,7 +69,7 @@ def load(args: argparse.Namespace) -> training.Data:
         )
 
     total = splits["train"].num_examples
-    data = training.Data(
+    data = Data(
         train=lambda start, stop: tf.data.Dataset.range(0),
         test=images("validation").batch(args.batch_size).prefetch(tf.data.AUTOTUNE),
         plain=images("train"),
@@ -76,7 +78,7 @@ def load(args: argparse.Namespace) -> training.Data:
         mean=MEAN,
         std=STD,
     )
-    logits = training.teacher_logits(args, data) if args.teacher_logits else None
+    logits = teachers.teacher_logits(args, data) if args.teacher_logits else None
     data.train = functools.partial(
         train_batches, args, decode, files["train"], data.steps_per_epoch * args.batch_size, logits
     )

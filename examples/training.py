@@ -1,42 +1,22 @@
-"""What cifar10.py and imagenet.py share: recipes, strategies, teachers, surviving a kill.
+"""What cifar10.py and imagenet.py share: arguments, recipes and strategies.
 
 Not an example of its own. Both hand their data and their network to `run`.
 """
 
 import argparse
-import dataclasses
 import json
-import math
 import os
 import pathlib
-import platform
-import shutil
-import tempfile
-import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import larq_filters as lqf  # before TensorFlow's Keras is touched: selects Keras 2
 
 import larq as lq
 import numpy as np
+import surviving
 import tensorflow as tf
-
-
-@dataclasses.dataclass
-class Data:
-    """Images, scaled for the network, and labels, in a fixed order."""
-
-    train: Callable[[int, int], tf.data.Dataset]
-    """From a step to another, over all epochs; with teacher logits if there are any."""
-    test: tf.data.Dataset
-    plain: tf.data.Dataset
-    """Training images without augmentation, in the order of the files."""
-    steps_per_epoch: int
-    num_classes: int
-    mean: Sequence[float]
-    std: Sequence[float]
-    """The scale of the images: (value − mean) / std of values in [0, 255]."""
+from data import Data
+from teachers import DistributionLoss, Student, make_teacher
 
 
 def add_arguments(parser: argparse.ArgumentParser, epochs: int, batch_size: int) -> None:
@@ -115,7 +95,7 @@ def run(
     if args.epochs < 1 or args.batch_size < 1:
         raise SystemExit("--epochs and --batch-size are whole numbers from 1 on")
     if is_chief:
-        check_folders(args)
+        surviving.check_folders(args)
     if args.mixed_precision:
         tf.keras.mixed_precision.set_global_policy(args.mixed_precision)
     data = load()
@@ -132,7 +112,7 @@ def run(
     history = fit(args, model, data, args.epochs, "training")
     if args.save:
         plain = tf.keras.Model(model.inputs, model.outputs, name=model.name)
-        save_together(args.save, plain.save, is_chief)
+        surviving.save_together(args.save, plain.save, is_chief)
     if is_chief:
         print(f"network in {args.save}\n" if args.save else "", end="")
         print(f"test accuracy {history['val_accuracy'][-1]:.2%}; history in {args.output}")
@@ -159,43 +139,6 @@ def make_strategy(args: argparse.Namespace) -> tf.distribute.Strategy:
         gpus = tf.config.list_logical_devices("GPU")
         return tf.distribute.MirroredStrategy(gpus or tf.config.list_logical_devices("CPU"))
     return tf.distribute.get_strategy()
-
-
-def check_folders(args: argparse.Namespace) -> None:
-    """Makes the folders that will be written to, or says now that it will not work."""
-    folders = {
-        "--output": args.output.parent,
-        "--save": args.save and args.save.parent,
-        "--backup": args.backup,
-        "--tensorboard": args.tensorboard,
-    }
-    for option, folder in folders.items():
-        if folder is None:
-            continue
-        trial = folder / f".{os.getpid()}.part"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            trial.write_bytes(bytes(65536))
-        except OSError as error:
-            raise SystemExit(
-                f"{option}: cannot write to {folder} ({error.strerror}); give another folder, or "
-                "make room"
-            ) from error
-        finally:
-            trial.unlink(missing_ok=True)
-
-
-def check_room(folder: pathlib.Path, model: tf.keras.Model) -> None:
-    """Refuses to start what a backup would end: two of them are on the disk for a moment."""
-    need = 2 * sum(
-        math.prod(v.shape) * v.dtype.size for v in [*model.weights, *model.optimizer.variables]
-    )
-    free = shutil.disk_usage(folder).free
-    if free < need:
-        raise SystemExit(
-            f"--backup: {folder} has {free / 1e6:,.0f} MB free, and backups of this training need "
-            f"{need / 1e6:,.0f} MB: make room, or give another folder"
-        )
 
 
 def decay(
@@ -295,7 +238,7 @@ def first_step(
         model = compiled(args, data, model, tf.keras.optimizers.Adam(schedule))
     fit(args, model, data, args.two_step, "first_step")
     if finished:
-        save_together(finished, model.save_weights, strategy.extended.should_checkpoint)
+        surviving.save_together(finished, model.save_weights, strategy.extended.should_checkpoint)
     return model.get_weights()
 
 
@@ -314,12 +257,14 @@ def fit(
     callbacks = [lqf.callbacks.FlipRatio()] if filtered else []
     if args.backup:
         folder = args.backup / name
-        start = saved_steps(folder, data.steps_per_epoch)
+        start = surviving.saved_steps(folder, data.steps_per_epoch)
         with model.distribute_strategy.scope():
             model.optimizer.build(model.trainable_variables)
         if is_chief:
-            check_room(args.backup, model)
-        callbacks.append(Backup(str(folder), save_freq=args.backup_steps, delete_checkpoint=False))
+            surviving.check_room(args.backup, model)
+        callbacks.append(
+            surviving.Backup(str(folder), save_freq=args.backup_steps, delete_checkpoint=False)
+        )
         if start and is_chief:
             print(f"going on after step {start:,} of {total:,}", flush=True)
     if args.recalibrate:
@@ -328,7 +273,7 @@ def fit(
         callbacks.append(recalibrate)
     if args.tensorboard and is_chief:
         callbacks.append(tf.keras.callbacks.TensorBoard(args.tensorboard / name))
-    history = History(args, name, start // data.steps_per_epoch, is_chief)
+    history = surviving.History(args, name, start // data.steps_per_epoch, is_chief)
     if start >= total:  # there is nothing left to do
         tf.train.Checkpoint(model=model).restore(
             tf.train.latest_checkpoint(folder / "chief")
@@ -348,189 +293,3 @@ def fit(
             verbose=1 if is_chief else 0,
         )
     return history.rows
-
-
-class Backup(tf.keras.callbacks.BackupAndRestore):
-    """Keras' own, after which all go on as they would from the backup.
-
-    Each replica has its own averages of batch norm. Their mean is what is saved, and what every
-    replica is given when it is restored; so every replica is given it here.
-    """
-
-    def _backup(self, epoch: int, batch: int = 0) -> None:
-        super()._backup(epoch, batch)
-        for variable in self.model.non_trainable_weights:
-            if variable.synchronization is tf.VariableSynchronization.ON_READ:
-                variable.assign(variable.read_value())
-
-
-def saved_steps(folder: pathlib.Path, steps_per_epoch: int) -> int:
-    """How many steps the last complete backup has behind it, as Keras will count them."""
-    path = tf.train.latest_checkpoint(folder / "chief")
-    if path is None:
-        return 0
-    reader = tf.train.load_checkpoint(path)
-    epoch, batch = (
-        int(reader.get_tensor(f"ckpt_saved_{name}/.ATTRIBUTES/VARIABLE_VALUE"))
-        for name in ("epoch", "batch")
-    )
-    return epoch * steps_per_epoch + batch + 1
-
-
-class DistributionLoss(tf.keras.losses.Loss):
-    """Cross-entropy to labels, smoothed if asked, or the KL divergence to a teacher's logits."""
-
-    def __init__(self, label_smoothing: float = 0.0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.label_smoothing = label_smoothing
-
-    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-        y_true, y_pred = tf.convert_to_tensor(y_true), tf.cast(y_pred, tf.float32)
-        classes = y_pred.shape[-1]
-        if y_true.shape.rank == 2 and y_true.shape[-1] == classes:  # a teacher's logits
-            teacher = tf.nn.log_softmax(tf.cast(y_true, tf.float32))
-            p = tf.exp(teacher)
-            return tf.reduce_sum(p * (teacher - tf.nn.log_softmax(y_pred)), axis=-1)
-        labels = tf.one_hot(tf.reshape(tf.cast(y_true, tf.int32), [-1]), classes)
-        labels = labels * (1.0 - self.label_smoothing) + self.label_smoothing / classes
-        return tf.nn.softmax_cross_entropy_with_logits(labels, y_pred)
-
-
-class Student(tf.keras.Model):
-    """A network that learns a teacher's distributions where there is a teacher, else labels."""
-
-    def teach(self, teacher: Callable[[tf.Tensor], tf.Tensor] | None) -> None:
-        self._teacher = teacher
-
-    def train_step(self, data: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
-        x, y, *logits = data
-        target = logits[0] if logits else y if self._teacher is None else self._teacher(x)
-        with tf.GradientTape() as tape:
-            y_pred = self(x, training=True)
-            loss = self.compute_loss(x, target, y_pred)
-        self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
-        return self.compute_metrics(x, y, y_pred, None)
-
-
-def make_teacher(args: argparse.Namespace, data: Data) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A function from the network's images to a teacher's logits."""
-    preprocess, size = None, None
-    if pathlib.Path(args.teacher).exists():
-        teacher = tf.keras.models.load_model(args.teacher, compile=False)
-    else:
-        teacher, preprocess = pretrained(args.teacher, args.teacher_weights)
-        size = teacher.input_shape[1:3]
-    if teacher.output_shape[-1] != data.num_classes:
-        raise SystemExit(
-            f"--teacher: {args.teacher} knows {teacher.output_shape[-1]} classes, and the data "
-            f"have {data.num_classes}"
-        )
-    is_softmax = getattr(teacher.layers[-1], "activation", None) is tf.keras.activations.softmax
-    call = tf.function(lambda x: teacher(x, training=False))  # hides its weights from Keras
-
-    def logits(x: tf.Tensor) -> tf.Tensor:
-        if preprocess is not None:
-            x = tf.cast(x, tf.float32) * data.std + data.mean
-            x = preprocess(tf.image.resize(x, size))
-        y = tf.stop_gradient(tf.cast(call(x), tf.float32))
-        return tf.math.log(y + 1e-9) if is_softmax else y
-
-    return logits
-
-
-def pretrained(name: str, weights: str) -> tuple[tf.keras.Model, Callable[[Any], Any]]:
-    """A network of tf.keras.applications that gives logits, and its preprocessing."""
-    applications = tf.keras.applications
-    modules = [
-        module
-        for module in map(applications.__dict__.get, dir(applications))
-        if hasattr(module, "preprocess_input") and hasattr(module, name)
-    ]
-    if not modules:
-        raise SystemExit(
-            f"--teacher: {name} is neither a saved model nor a network of tf.keras.applications"
-        )
-    try:
-        network = getattr(modules[0], name)(weights=weights, classifier_activation=None)
-    except Exception as error:
-        raise SystemExit(
-            f"--teacher: {name} cannot be made with the weights '{weights}': give a file of them "
-            f"with --teacher-weights ({' '.join(str(error).split())[:200]})"
-        ) from error
-    return network, modules[0].preprocess_input
-
-
-def teacher_logits(args: argparse.Namespace, data: Data) -> np.ndarray:
-    """The teacher's logits of all training images as they are in the files, from disk if there."""
-    if not args.teacher_logits.exists():
-        if not args.teacher:
-            raise SystemExit(
-                f"--teacher-logits: there is no {args.teacher_logits}; give a --teacher, too, and "
-                "it is made"
-            )
-        teacher = make_teacher(args, data)
-        images = data.plain.map(lambda x, y: x).batch(args.batch_size)
-        logits = np.concatenate([teacher(x).numpy() for x in images])
-        write(args.teacher_logits, lambda path: np.save(path, logits))
-    return np.load(args.teacher_logits, mmap_mode="r")
-
-
-class History(tf.keras.callbacks.Callback):
-    """Writes arguments, machine and history as JSON after every epoch, never half a file."""
-
-    def __init__(self, args: argparse.Namespace, name: str, epochs: int, is_chief: bool) -> None:
-        super().__init__()
-        self.args, self.is_chief = args, is_chief
-        self.key = "history" if name == "training" else name
-        self.record = {
-            "arguments": {
-                key: value
-                for key, value in vars(args).items()
-                if isinstance(value, str | int | float | None) and key != "data_dir"
-            },
-            "versions": {
-                "larq_filters": lqf.__version__,
-                "tensorflow": tf.__version__,
-                "larq": lq.__version__,
-            },
-            "machine": {
-                "processor": platform.machine(),
-                "cores": os.cpu_count(),
-                "gpus": len(tf.config.list_physical_devices("GPU")),
-            },
-            "seconds": 0.0,
-        }
-        if args.backup and args.output.exists():  # what was written before it was stopped
-            before = json.loads(args.output.read_text("utf-8"))
-            self.record |= {k: v for k, v in before.items() if k not in self.record}
-            self.record["seconds"] = before["seconds"]
-        rows = self.record.get(self.key, {}) if epochs else {}
-        self.rows = self.record[self.key] = {key: row[:epochs] for key, row in rows.items()}
-        self.before, self.start = self.record["seconds"], time.perf_counter()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        for key, value in (logs or {}).items():
-            row = self.rows.setdefault(key, [])
-            # An epoch that was stopped between its last step and its end has no value.
-            row += [None] * (epoch - len(row))
-            row.append(float(value))
-        self.record["seconds"] = round(self.before + time.perf_counter() - self.start, 1)
-        if self.is_chief:
-            text = json.dumps(self.record, indent=1) + "\n"
-            write(self.args.output, lambda path: path.write_text(text, "utf-8"))
-
-
-def save_together(path: pathlib.Path, save: Callable[[pathlib.Path], Any], is_chief: bool) -> None:
-    """Saves a network, which all workers must read at once: its averages are spread over them."""
-    if is_chief:
-        write(path, save)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            save(pathlib.Path(folder) / path.name)
-
-
-def write(path: pathlib.Path, save: Callable[[pathlib.Path], Any]) -> None:
-    """Saves beside the path, and renames: there is never half a file."""
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
-    save(beside)
-    beside.replace(path)

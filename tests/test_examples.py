@@ -297,28 +297,28 @@ def test_data_depend_on_seed_and_step_only(name, small_cifar10, small_imagenet):
 
 def test_any_keras_application_can_teach(tmp_path, digits):
     """With weights from a file, as there is no network here to load them from."""
-    training = example("training")
+    teachers = example("teachers")
     network = tf.keras.applications.MobileNetV2(weights=None, classes=1000)
     network.save_weights(tmp_path / "weights.h5")
-    teacher, preprocess = training.pretrained("MobileNetV2", str(tmp_path / "weights.h5"))
+    teacher, preprocess = teachers.pretrained("MobileNetV2", str(tmp_path / "weights.h5"))
     x = np.random.default_rng(0).uniform(0, 255, (2, 224, 224, 3)).astype("float32")
     expected = network.predict(x / 127.5 - 1, verbose=0)  # what MobileNets are trained on
     logits = teacher.predict(preprocess(x.copy()), verbose=0)
     np.testing.assert_allclose(tf.nn.softmax(logits), expected, atol=1e-5)
     args = type("Arguments", (), {"teacher": "MobileNetV2"})
     args.teacher_weights = str(tmp_path / "weights.h5")
-    data = training.Data(None, None, None, 1, 1000, (120.0,) * 3, (60.0,) * 3)
-    given = training.make_teacher(args, data)((x - 120) / 60)
+    data = example("data").Data(None, None, None, 1, 1000, (120.0,) * 3, (60.0,) * 3)
+    given = teachers.make_teacher(args, data)((x - 120) / 60)
     np.testing.assert_allclose(given, logits, atol=1e-3)
 
 
 def test_distribution_loss():
-    training = example("training")
+    teachers = example("teachers")
     random = np.random.default_rng(0)
     student, teacher = random.normal(size=(2, 6, 5)).astype("float32")
     labels = np.arange(6) % 5
     p, q = scipy.special.softmax(teacher, 1), scipy.special.softmax(student, 1)
-    loss = training.DistributionLoss()
+    loss = teachers.DistributionLoss()
     assert float(loss(teacher, student)) == pytest.approx(
         np.mean([scipy.stats.entropy(a, b) for a, b in zip(p, q, strict=True)]), rel=1e-5
     )
@@ -326,6 +326,6 @@ def test_distribution_loss():
         -np.log(q[np.arange(6), labels]).mean(), rel=1e-5
     )
     smooth = 0.9 * np.eye(5)[labels] + 0.1 / 5
-    assert float(training.DistributionLoss(0.1)(labels[:, None], student)) == pytest.approx(
+    assert float(teachers.DistributionLoss(0.1)(labels[:, None], student)) == pytest.approx(
         -(smooth * np.log(q)).sum(1).mean(), rel=1e-5
     )

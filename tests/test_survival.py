@@ -93,12 +93,12 @@ def test_a_full_disk_is_reported_before_training(small_cifar10, tmp_path):
 
 def test_too_little_room_for_backups_is_reported_before_training(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(soak.EXAMPLE.parent))
-    import training
+    import surviving
 
     model = tf.keras.Sequential([tf.keras.layers.Dense(4, input_shape=(3,))])
     model.compile("sgd")
-    training.check_room(tmp_path, model)
+    surviving.check_room(tmp_path, model)
     usage = shutil.disk_usage(tmp_path)._replace(free=2 * 16 * 4)  # a float for each weight, twice
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(SystemExit, match="MB free, and backups of this training need"):
-        training.check_room(tmp_path, model)
+        surviving.check_room(tmp_path, model)

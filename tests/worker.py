@@ -19,7 +19,7 @@ import tensorflow as tf
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "examples"))
 
 import cifar10
-import training
+import surviving
 
 
 def small_network(width, **quantizers):
@@ -38,8 +38,8 @@ def small_network(width, **quantizers):
     return tf.keras.Sequential(layers)
 
 
-class Notes(training.History):
-    """What training.py's own callback does, and the notes."""
+class Notes(surviving.History):
+    """What the examples' own callback does, and the notes."""
 
     def on_train_batch_end(self, batch, logs=None):
         model, digest = self.model, hashlib.sha256()
@@ -56,6 +56,6 @@ class Notes(training.History):
 
 
 path = pathlib.Path(sys.argv.pop(1))
-training.History = Notes
+surviving.History = Notes
 lqf.models.BiRealNet20 = small_network
 cifar10.main()

@@ -1,0 +1,114 @@
+"""Networks that learn what other networks say, instead of labels.
+
+Not an example of its own.
+"""
+
+import argparse
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import larq_filters  # noqa: F401  # before TensorFlow's Keras is touched: selects Keras 2
+
+import numpy as np
+import tensorflow as tf
+from data import Data
+from surviving import write
+
+
+class DistributionLoss(tf.keras.losses.Loss):
+    """Cross-entropy to labels, smoothed if asked, or the KL divergence to a teacher's logits."""
+
+    def __init__(self, label_smoothing: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.label_smoothing = label_smoothing
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        y_true, y_pred = tf.convert_to_tensor(y_true), tf.cast(y_pred, tf.float32)
+        classes = y_pred.shape[-1]
+        if y_true.shape.rank == 2 and y_true.shape[-1] == classes:  # a teacher's logits
+            teacher = tf.nn.log_softmax(tf.cast(y_true, tf.float32))
+            p = tf.exp(teacher)
+            return tf.reduce_sum(p * (teacher - tf.nn.log_softmax(y_pred)), axis=-1)
+        labels = tf.one_hot(tf.reshape(tf.cast(y_true, tf.int32), [-1]), classes)
+        labels = labels * (1.0 - self.label_smoothing) + self.label_smoothing / classes
+        return tf.nn.softmax_cross_entropy_with_logits(labels, y_pred)
+
+
+class Student(tf.keras.Model):
+    """A network that learns a teacher's distributions where there is a teacher, else labels."""
+
+    def teach(self, teacher: Callable[[tf.Tensor], tf.Tensor] | None) -> None:
+        self._teacher = teacher
+
+    def train_step(self, data: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
+        x, y, *logits = data
+        target = logits[0] if logits else y if self._teacher is None else self._teacher(x)
+        with tf.GradientTape() as tape:
+            y_pred = self(x, training=True)
+            loss = self.compute_loss(x, target, y_pred)
+        self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
+        return self.compute_metrics(x, y, y_pred, None)
+
+
+def make_teacher(args: argparse.Namespace, data: Data) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A function from the network's images to a teacher's logits."""
+    preprocess, size = None, None
+    if pathlib.Path(args.teacher).exists():
+        teacher = tf.keras.models.load_model(args.teacher, compile=False)
+    else:
+        teacher, preprocess = pretrained(args.teacher, args.teacher_weights)
+        size = teacher.input_shape[1:3]
+    if teacher.output_shape[-1] != data.num_classes:
+        raise SystemExit(
+            f"--teacher: {args.teacher} knows {teacher.output_shape[-1]} classes, and the data "
+            f"have {data.num_classes}"
+        )
+    is_softmax = getattr(teacher.layers[-1], "activation", None) is tf.keras.activations.softmax
+    call = tf.function(lambda x: teacher(x, training=False))  # hides its weights from Keras
+
+    def logits(x: tf.Tensor) -> tf.Tensor:
+        if preprocess is not None:
+            x = tf.cast(x, tf.float32) * data.std + data.mean
+            x = preprocess(tf.image.resize(x, size))
+        y = tf.stop_gradient(tf.cast(call(x), tf.float32))
+        return tf.math.log(y + 1e-9) if is_softmax else y
+
+    return logits
+
+
+def pretrained(name: str, weights: str) -> tuple[tf.keras.Model, Callable[[Any], Any]]:
+    """A network of tf.keras.applications that gives logits, and its preprocessing."""
+    applications = tf.keras.applications
+    modules = [
+        module
+        for module in map(applications.__dict__.get, dir(applications))
+        if hasattr(module, "preprocess_input") and hasattr(module, name)
+    ]
+    if not modules:
+        raise SystemExit(
+            f"--teacher: {name} is neither a saved model nor a network of tf.keras.applications"
+        )
+    try:
+        network = getattr(modules[0], name)(weights=weights, classifier_activation=None)
+    except Exception as error:
+        raise SystemExit(
+            f"--teacher: {name} cannot be made with the weights '{weights}': give a file of them "
+            f"with --teacher-weights ({' '.join(str(error).split())[:200]})"
+        ) from error
+    return network, modules[0].preprocess_input
+
+
+def teacher_logits(args: argparse.Namespace, data: Data) -> np.ndarray:
+    """The teacher's logits of all training images as they are in the files, from disk if there."""
+    if not args.teacher_logits.exists():
+        if not args.teacher:
+            raise SystemExit(
+                f"--teacher-logits: there is no {args.teacher_logits}; give a --teacher, too, and "
+                "it is made"
+            )
+        teacher = make_teacher(args, data)
+        images = data.plain.map(lambda x, y: x).batch(args.batch_size)
+        logits = np.concatenate([teacher(x).numpy() for x in images])
+        write(args.teacher_logits, lambda path: np.save(path, logits))
+    return np.load(args.teacher_logits, mmap_mode="r")
