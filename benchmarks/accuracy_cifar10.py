@@ -27,7 +27,7 @@ from larq_filters import _rounding, filters, recipes
 from larq_filters._latent_sgd import LatentSGD
 
 import machine
-import numpy as np
+import report
 import tensorflow as tf
 from matplotlib import pyplot
 
@@ -37,7 +37,6 @@ import training
 
 NAME = "accuracy_cifar10"  # of a folder and a picture in results/
 DEFAULTS = {"epochs": 10, "width": 16}
-REAL_RATE = 1e-2
 Schedule = tf.keras.optimizers.schedules.LearningRateSchedule
 Decay = Callable[..., Schedule]  # from a rate, and the power of its decay
 
@@ -118,7 +117,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--epochs", type=int, default=DEFAULTS["epochs"])
     parser.add_argument("--width", type=int, default=DEFAULTS["width"])
-    parser.add_argument("--real-rate", type=float, default=REAL_RATE, help="of Adam")
+    parser.add_argument("--real-rate", type=float, default=report.REAL_RATE, help="of Adam")
     parser.add_argument("--data-dir")
     parser.add_argument("--backup", type=pathlib.Path, default=pathlib.Path("accuracy_cifar10"))
     parser.add_argument("--report", action="store_true", help="train nothing")
@@ -126,7 +125,7 @@ def parse_arguments() -> argparse.Namespace:
     for family in args.families:
         if family not in ALL:
             parser.error(f"there is no {family}: choose from {', '.join(ALL)}")
-    if args.real_rate != REAL_RATE and "latent_adam" in (args.families or ALL):
+    if args.real_rate != report.REAL_RATE and "latent_adam" in (args.families or ALL):
         parser.error("latent_adam has one rate for all weights: choose other families")
     return args
 
@@ -139,7 +138,7 @@ def name(args: argparse.Namespace) -> str:
 
 def runs(args: argparse.Namespace) -> Iterator[tuple[str, float, int, str]]:
     """Family, variant, seed and name of every run: the likeliest of all families first."""
-    real = "" if args.real_rate == REAL_RATE else f"_real{args.real_rate:g}"
+    real = "" if args.real_rate == report.REAL_RATE else f"_real{args.real_rate:g}"
     chosen = args.families or ALL
     for seed in args.seeds:
         for number in range(args.variants):
@@ -174,7 +173,7 @@ def train(args: argparse.Namespace, family: str, variant: float, seed: int, run:
         training.fit(options, model, data, args.epochs, "training")
     record = json.loads(options.output.read_text("utf-8"))
     recipe = {"family": family, "variant": variant, "seed": seed}
-    if args.real_rate != REAL_RATE:
+    if args.real_rate != report.REAL_RATE:
         recipe["real_rate"] = args.real_rate
     record = {
         "recipe": recipe,
@@ -185,42 +184,28 @@ def train(args: argparse.Namespace, family: str, variant: float, seed: int, run:
     shutil.rmtree(folder)
 
 
-def accuracies(folder: pathlib.Path) -> dict[str, dict[float, list[float]]]:
-    """Final test accuracies in percent, of all seeds, by family and variant."""
-    found: dict[str, dict[float, list[float]]] = {}
-    for path in sorted(folder.glob("*.json")):
-        record = json.loads(path.read_text("utf-8"))
-        recipe = record["recipe"]
-        real = f", real {recipe['real_rate']:g}" if "real_rate" in recipe else ""
-        row = found.setdefault(recipe["family"] + real, {}).setdefault(recipe["variant"], [])
-        row.append(100 * record["history"]["val_accuracy"][-1])
-    return found
-
-
-def report(name: str) -> None:
-    found = accuracies(machine.RESULTS / name)
-    best = {
-        family: max(variants, key=lambda v: np.mean(variants[v]))
-        for family, variants in found.items()
-    }
-    order = sorted(found, key=lambda family: -np.mean(found[family][best[family]]))
-    print(f"{'family':<24} {'best variant':>12} {'seeds':>5} {'test accuracy %':>18}  others")
-    for family in order:
-        values = found[family][best[family]]
-        spread = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
-        others = ", ".join(
-            f"{variant:g}: {np.mean(row):.1f}"
-            for variant, row in found[family].items()
-            if variant != best[family]
+def show(name: str) -> None:
+    """A table, and a picture of the same name in results/."""
+    standings = report.standings(machine.RESULTS / name)
+    labels = [
+        one.family
+        + (f", real {one.real_rate:g}" if one.real_rate not in (None, report.REAL_RATE) else "")
+        for one in standings
+    ]
+    print(f"{'family':<32} {'best':>6} {'test accuracy %':>15} {'seeds':>5}  others")
+    for label, one in zip(labels, standings, strict=True):
+        row = one.accuracies[one.best]
+        print(
+            f"{label:<32} {one.best:>6g} {report.mean(row):>15} {len(row):>5}  {report.others(one)}"
         )
-        mean = f"{np.mean(values):.2f}{spread}"
-        print(f"{family:<24} {best[family]:>12g} {len(values):>5} {mean:>18}  {others}")
-    figure, axes = pyplot.subplots(figsize=(7, 0.4 * len(order) + 1.2), layout="constrained")
-    for row, family in enumerate(order):
-        for variant, values in found[family].items():
-            color = "C0" if variant == best[family] else "lightgray"
+    size = (7, 0.4 * len(standings) + 1.2)
+    figure, axes = pyplot.subplots(figsize=size, layout="constrained")
+    for row, one in enumerate(standings):
+        for variant, values in one.accuracies.items():
+            color = "C0" if variant == one.best else "lightgray"
             axes.plot(values, [row] * len(values), "o", color=color)
-    axes.set_yticks(range(len(order)), [f"{f} {best[f]:g}" for f in order])
+    ticks = [f"{label} {one.best:g}" for label, one in zip(labels, standings, strict=True)]
+    axes.set_yticks(range(len(ticks)), ticks)
     axes.invert_yaxis()
     axes.set_xlabel("test accuracy (%); gray: other variants")
     axes.grid(axis="x", alpha=0.3)
@@ -234,7 +219,7 @@ def main() -> None:
         if not (machine.RESULTS / name(args) / f"{run}.json").exists():
             print(run, flush=True)
             train(args, family, variant, seed, run)
-    report(name(args))
+    show(name(args))
 
 
 if __name__ == "__main__":

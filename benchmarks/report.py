@@ -1,15 +1,17 @@
-"""Writes the README's table of benchmarks from the JSON in results/.
+"""Writes the README's tables of benchmarks from the JSON in results/.
 
 python benchmarks/report.py
 """
 
+import dataclasses
 import json
 import pathlib
+import statistics
 from typing import Any
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 README = RESULTS.parent.parent / "README.md"
-BEGIN, END = "<!-- written by benchmarks/report.py -->", "<!-- end -->"
+BEGIN, END = "<!-- {} by benchmarks/report.py -->", "<!-- end -->"
 ROWS = {  # in optimizer_step.json: what to call it, its name in memory.json
     "CascadedEMA": ("`FilteredFlip`, `CascadedEMA`", "CascadedEMA"),
     "EMA": ("`FilteredFlip`, `EMA`", "EMA"),
@@ -18,13 +20,88 @@ ROWS = {  # in optimizer_step.json: what to call it, its name in memory.json
     "Adam": ("Keras' Adam, latent weights", "latent, Adam"),
     "SGD, momentum": ("Keras' SGD with momentum, latent weights", "latent, SGD, momentum"),
 }
+REAL_RATE = 1e-2  # of the Adam that trains real weights, where a recipe does not say
+FAMILIES = {  # in accuracy_cifar10/: what to call it, and what its variants are
+    "cascaded_ema_squared": ("`FilteredFlip(alpha, decay_steps=...)`: `CascadedEMA`", "α"),
+    "cascaded_ema": ("`CascadedEMA`, α decays linearly", "α"),
+    "ema": ("`EMA`, α decays linearly", "α"),
+    "bop": ("`recipes.bop`, τ = 1e-8, γ decays linearly", "γ"),
+    "bop2ndorder": ("`recipes.bop2ndorder`, τ = 1e-6, σ = 1e-3, γ decays linearly", "γ"),
+    "diode": ("`recipes.diode`, β₁ = 0.9", "β₂"),
+    "decayed_diode": ("Diode, β₁ = 0.9, 1 − β₂ decays linearly", "1 − β₂"),
+    "normalized_ema": ("`NormalizedEMA` into `EMA`, α decays linearly", "α"),
+    "saturating": ("`NormalizedEMA` into `Integrator(limit=1)`, ρ decays linearly", "ρ"),
+    "cusum": ("normalized, `Integrator(limit=1)`, τ = 0.9, ρ decays linearly", "ρ"),
+    "cusum_half": ("the same with τ = 0.5", "ρ"),
+    "bfloat16": ("`CascadedEMA`, α decays linearly, state in bfloat16", "α"),
+    "bfloat16_nearest": ("the same, rounded to the nearest", "α"),
+    "latent_adam": ("latent, Adam, clipped", "rate"),
+    "latent_sgd": ("latent, SGD, momentum 0.9, weight decay 1e-4, clipped", "rate"),
+}
 
 
 def read(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
 
 
-def table() -> str:
+@dataclasses.dataclass
+class Standing:
+    """Final test accuracies in percent, of all seeds, by variant, the best one first."""
+
+    family: str
+    real_rate: float | None
+    accuracies: dict[float, list[float]]
+
+    @property
+    def best(self) -> float:
+        return next(iter(self.accuracies))
+
+
+def standings(folder: pathlib.Path) -> list[Standing]:
+    """What benchmarks/accuracy_cifar10.py found, the best family first."""
+    found: dict[tuple[str, float | None], dict[float, list[float]]] = {}
+    for path in sorted(folder.glob("*.json")):
+        record = json.loads(path.read_text("utf-8"))
+        recipe = record["recipe"]
+        # latent Adam has one rate for all weights
+        real = None if recipe["family"] == "latent_adam" else recipe.get("real_rate", REAL_RATE)
+        row = found.setdefault((recipe["family"], real), {})
+        row.setdefault(recipe["variant"], []).append(100 * record["history"]["val_accuracy"][-1])
+    ranked = [
+        Standing(*key, dict(sorted(row.items(), key=lambda item: -statistics.mean(item[1]))))
+        for key, row in found.items()
+    ]
+    return sorted(ranked, key=lambda one: -statistics.mean(one.accuracies[one.best]))
+
+
+def mean(values: list[float]) -> str:
+    """With the standard deviation of single values, if there are several."""
+    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{spread}"
+
+
+def others(one: Standing) -> str:
+    values = list(one.accuracies.items())[1:]
+    return ", ".join(f"{variant:g}: {mean(row)}" for variant, row in values)
+
+
+def accuracy() -> str:
+    lines = [
+        "| binary weights | real weights | test accuracy, % | seeds | other values |",
+        "|---|---|---|---|---|",
+    ]
+    for one in standings(RESULTS / "accuracy_cifar10"):
+        label, symbol = FAMILIES[one.family]
+        row = one.accuracies[one.best]
+        real = "the same" if one.real_rate is None else f"Adam {one.real_rate:g}"
+        lines.append(
+            f"| {label}, {symbol} = {one.best:g} | {real} | {mean(row)} | {len(row)} "
+            f"| {others(one)} |"
+        )
+    return "\n".join(lines)
+
+
+def speed() -> str:
     steps, memory, training = map(read, ("optimizer_step", "memory", "training_throughput"))
     parts, held = steps["largest_in_parts"], memory["bytes_per_binary_weight"]
     one = steps["sizes"][str(parts["weights"])]
@@ -56,11 +133,16 @@ def table() -> str:
     return "\n".join(lines)
 
 
+TABLES = {"accuracy": accuracy, "speed": speed}
+
+
 def main() -> None:
     text = README.read_text("utf-8")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    README.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after}", "utf-8")
+    for name, table in TABLES.items():
+        before, rest = text.split(BEGIN.format(name))
+        after = rest.split(END, 1)[1]
+        text = f"{before}{BEGIN.format(name)}\n{table()}\n{END}{after}"
+    README.write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python examples/cifar10.py --epochs 6 --alpha 1e-2 --gamma 0.1
 
-Images are cropped and flipped at random; alpha and all learning rates decay linearly to 0. The
-history is written as JSON after every epoch. With --backup FOLDER, a training that was stopped goes
-on when it is run again.
+Images are cropped and flipped at random; all learning rates decay linearly to 0, and alpha as the
+square of that. The history is written as JSON after every epoch. With --backup FOLDER, a training
+that was stopped goes on when it is run again.
 """
 
 import argparse

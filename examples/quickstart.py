@@ -73,12 +73,10 @@ def train(epochs: int, seed: int) -> tuple[tf.keras.Model, np.ndarray]:
 
     model = build_model()
     steps = epochs * -(-len(x) // 32)
-    decay = tf.keras.optimizers.schedules.PolynomialDecay
+    rate = tf.keras.optimizers.schedules.PolynomialDecay(1e-2, steps, end_learning_rate=0.0)
     model.compile(
         optimizer=lqf.optimizers.FilteredFlip(
-            alpha=decay(1e-2, steps, 0.0),
-            gamma=0.1,
-            real_optimizer=tf.keras.optimizers.Adam(decay(1e-2, steps, 0.0)),
+            alpha=1e-2, gamma=0.1, decay_steps=steps, real_optimizer=tf.keras.optimizers.Adam(rate)
         ),
         loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],

@@ -24,7 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser, epochs: int, batch_size: int)
     recipe("--epochs", type=int, default=epochs)
     recipe("--batch-size", type=int, default=batch_size, help="over all devices")
     recipe("--optimizer", choices=["filtered", "adam", "sgd", "bop"], default="filtered")
-    recipe("--alpha", type=float, default=1e-2, help="of the filter; decays linearly to 0")
+    recipe("--alpha", type=float, default=1e-2, help="of the filter; decays to 0")
+    recipe(
+        "--alpha-power",
+        type=float,
+        default=2.0,
+        metavar="P",
+        help="alpha decays as (1 - t/steps)**P, such as 1: linearly (default 2)",
+    )
     recipe("--gamma", type=float, default=0.1, help="of the filter")
     recipe("--state-dtype", choices=["bfloat16"], help="of the filter's state (default float32)")
     recipe(
@@ -161,7 +168,7 @@ def compile_model(
     elif args.optimizer == "filtered":
         model = build()
         optimizer = lqf.optimizers.FilteredFlip(
-            alpha=decay(args.alpha, steps),
+            alpha=decay(args.alpha, steps, args.alpha_power),
             gamma=args.gamma,
             real_optimizer=adam(schedule),
             state_dtype=args.state_dtype,

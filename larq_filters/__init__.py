@@ -1,7 +1,7 @@
 """Binary neural networks without latent weights: filter the gradients, flip the bits.
 
 >>> import larq_filters as lqf
->>> optimizer = lqf.optimizers.FilteredFlip(alpha=1e-3, gamma=0.1)
+>>> optimizer = lqf.optimizers.FilteredFlip(decay_steps=10_000)
 """
 
 import importlib

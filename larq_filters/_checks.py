@@ -129,6 +129,25 @@ def state_dtype(value: Any) -> str | None:
     return name
 
 
+def decayed(name: str, value: Any, steps: Any) -> Any:
+    """A number as the schedule that takes it to 0 over so many steps, if there are any."""
+    if steps is None:
+        return value
+    if isinstance(steps, bool) or not isinstance(steps, numbers.Integral) or steps < 1:
+        raise ValueError(
+            "decay_steps is the number of steps of the whole training, epochs times steps per "
+            f"epoch: a whole number from 1 on, or None. Received: decay_steps={steps!r}"
+        )
+    if isinstance(value, Schedule):
+        raise ValueError(
+            f"`{name}` has a schedule, which decay_steps would replace: give one of them. "
+            f"Received: {name}={value!r}, decay_steps={steps}"
+        )
+    return tf.keras.optimizers.schedules.PolynomialDecay(
+        share(name, value), int(steps), end_learning_rate=0.0, power=2.0
+    )
+
+
 def seed(value: Any) -> int:
     """A whole number of 32 bits."""
     if isinstance(value, bool) or not (

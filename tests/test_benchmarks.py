@@ -102,11 +102,13 @@ def test_accuracy_cifar10(small_cifar10, tmp_path):
         assert_machine(record)
         assert len(record["history"]["val_accuracy"]) == 1
     assert "flip_ratio" in records["ema_0.01_seed1"]["history"]
-    rows = {line.split()[0]: line.split() for line in output.splitlines()[-2:]}
+    table = output.splitlines()[-2:]
+    assert_fits("\n".join(table))
+    rows = {line.split()[0]: line.split() for line in table}
     for family, row in rows.items():
         own = [r for name, r in records.items() if name.startswith(family)]
         best = max(100 * record["history"]["val_accuracy"][-1] for record in own)
-        assert float(row[3]) == pytest.approx(best, abs=0.01) and row[2] == "1"
+        assert float(row[2]) == pytest.approx(best, abs=0.051) and row[3] == "1"
     (folder / "ema_0.01_seed1.json").unlink()
     _, output = run(tmp_path, "accuracy_cifar10", "ema", *few)
     assert "ema_0.01_seed1" in output and "ema_0.003_seed1" not in output
@@ -144,7 +146,8 @@ def test_the_best_of_n_trials_on_average(benchmark):
     np.testing.assert_allclose(benchmark("search_budget").expected_best(scores), expected)
 
 
-def test_the_readmes_table_is_of_the_results(benchmark):
+def test_the_readmes_tables_are_of_the_results(benchmark):
     report = benchmark("report")
     text = report.README.read_text("utf-8")
-    assert f"{report.BEGIN}\n{report.table()}\n{report.END}" in text
+    for name, table in report.TABLES.items():
+        assert f"{report.BEGIN.format(name)}\n{table()}\n{report.END}" in text

@@ -280,6 +280,35 @@ def test_schedules_count_steps():
         FilteredFlip().alpha = decay(1.0)
 
 
+@pytest.mark.parametrize("gamma", [None, 0.1])
+def test_decay_steps(gamma):
+    weights = binary_variable([1.0])
+    optimizer = FilteredFlip(0.5, gamma, decay_steps=4)
+    seen = [float(optimizer.alpha) for _ in train(optimizer, [weights], np.ones((6, 1, 1), "f"))]
+    np.testing.assert_allclose(seen, [0.5, 0.28125, 0.125, 0.03125, 0, 0])
+    again = FilteredFlip.from_config(optimizer.get_config())
+    assert again.filter == optimizer.filter
+
+
+@pytest.mark.parametrize(("alpha", "gamma"), [(1e-2, 0.1), (1e-1, 0.1), (1e-3, 0.05)])
+def test_flips_in_noise(alpha, gamma):
+    """The share of weights that flip in a step is what the docstring says."""
+    weights, steps = binary_variable(np.ones(20_000)), round(4 / alpha)
+    optimizer = FilteredFlip(alpha, gamma)
+    optimizer.build([weights])
+
+    def noise(steps):
+        for _ in tf.range(steps):
+            optimizer.apply_gradients([(tf.random.normal(weights.shape), weights)])
+
+    tf.random.set_seed(0)
+    tf.function(noise)(tf.constant(steps))  # until the filter has forgotten where it began
+    optimizer.count_flips = True
+    tf.function(noise)(tf.constant(200))
+    share = int(optimizer.flips(weights)) / (200 * 20_000)
+    assert share == pytest.approx(np.sqrt(alpha * gamma) / np.pi, rel=0.05)
+
+
 def test_keras_and_larq_callbacks_set_hyperparameters(digits, make_model, tmp_path):
     model = make_model(FilteredFlip(alpha=0.5, gamma=0.5))
     model.fit(
@@ -355,6 +384,19 @@ BAD = {
         ValueError,
         "gamma=None",
     ),
+    "filter and decay": (
+        lambda: FilteredFlip(filter=F.EMA(0.1), decay_steps=10),
+        ValueError,
+        "decay_steps=10",
+    ),
+    "schedule and decay": (
+        lambda: FilteredFlip(decay(0.1), decay_steps=10),
+        ValueError,
+        "decay_steps=10",
+    ),
+    "no steps": (lambda: FilteredFlip(decay_steps=0), ValueError, "decay_steps=0"),
+    "half a step": (lambda: FilteredFlip(decay_steps=0.5), ValueError, "decay_steps=0.5"),
+    "decay from 2": (lambda: FilteredFlip(2, decay_steps=10), ValueError, "alpha=2"),
     "not a filter": (lambda: FilteredFlip(filter="ema"), TypeError, "filter='ema'"),
     "legacy": (
         lambda: FilteredFlip(real_optimizer=keras.optimizers.legacy.Adam()),
