@@ -29,6 +29,7 @@ benchmark: .venv/$(STAMP)
 	.venv/bin/python benchmarks/optimizer_step.py
 	.venv/bin/python benchmarks/memory.py
 	.venv/bin/python benchmarks/training_throughput.py
+	.venv/bin/python benchmarks/epoch_profile.py --rounds 3
 	.venv/bin/python benchmarks/flip_counting.py --rounds 20
 	.venv/bin/python benchmarks/export_latency.py
 	.venv/bin/python benchmarks/report.py

@@ -129,8 +129,19 @@ def speed() -> str:
         f"(quartiles {low:.2f} to {high:.2f}) those of latent Adam; the optimizer takes "
         f"{training['optimizer_share']['median']:.1%} of a step. On {machine['processor']}, "
         f"{machine['cores']} cores, TensorFlow {machine['tensorflow']}.",
+        "",
+        epoch(),
     ]
     return "\n".join(lines)
+
+
+def epoch() -> str:
+    """Where the time of an epoch goes, in a sentence."""
+    spent = read("epoch_profile")["seconds_of_an_epoch"]
+    total = sum(spent.values())
+    parts = sorted(spent.items(), key=lambda item: -item[1])
+    shares = ", ".join(f"{name} {seconds / total:.1%}" for name, seconds in parts)
+    return f"An epoch of `examples/cifar10.py` took {total:.0f} s: {shares}."
 
 
 TABLES = {"accuracy": accuracy, "speed": speed}
