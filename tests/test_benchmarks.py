@@ -116,6 +116,25 @@ def test_accuracy_cifar10(small_cifar10, tmp_path):
     assert again["history"] == records["ema_0.01_seed1"]["history"]
 
 
+def test_filter_search(small_cifar10, tmp_path):
+    """A finished run is not done again, and another process makes the same of a seed."""
+    arguments = ("filter_search", "cusum_sign", "latent_adam", "--data-dir", small_cifar10)
+    folder = tmp_path / "results" / "filter_search"
+    _, output = run(tmp_path, *arguments)
+    paths = [folder / f"{name}_seed1.json" for name in ("cusum_sign", "latent_adam")]
+    assert sorted(folder.iterdir()) == paths
+    first = [json.loads(path.read_text("utf-8")) for path in paths]
+    for record in first:
+        assert_machine(record)
+        assert len(record["accuracy"]) == 10 and record["candidate"] in output
+    assert any(first[0]["flip_ratio"]) and not first[1]["flip_ratio"]
+    assert_fits("\n".join(output.splitlines()[-3:]))
+    paths[0].unlink()
+    _, output = run(tmp_path, *arguments)
+    assert "cusum_sign, seed 1" in output and "latent_adam, seed 1" not in output
+    assert json.loads(paths[0].read_text("utf-8")) == first[0]
+
+
 def test_search_budget(small_cifar10, tmp_path):
     few = ("--trials", 2, "--epochs", 10, "--width", 2, "--subset", 256, "--held-out", 128)
     arguments = (*few, "--repeats", 1, "--data-dir", small_cifar10)

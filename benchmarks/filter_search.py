@@ -1,0 +1,183 @@
+"""Filters and decays on a small network: which are worth a run of accuracy_cifar10.py.
+
+    python benchmarks/filter_search.py                    # what has no result yet
+    python benchmarks/filter_search.py cusum --seeds 3 4
+    python benchmarks/filter_search.py --report           # of what there is
+
+BiRealNet-20 of width 8 on CIFAR-10 in 16×16 pixels, 10 epochs of batches of 128. Each run is a
+process with one thread, some 4 minutes long, and as many go at once as there are cores. All see
+the same images in the same order. A finished run is a JSON in results/ and is not done again.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import larq_filters as lqf
+from larq_filters import filters
+
+import machine
+import tensorflow as tf
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "examples"))
+import cifar10
+import training
+
+NAME = "filter_search"  # of a folder in results/
+EPOCHS = 10
+Decay = Callable[..., Any]  # from a rate, and the power of its decay
+Adam = tf.keras.optimizers.Adam
+
+
+def flip(filter: filters.Filter, real: Any, **kwargs: Any) -> lqf.optimizers.FilteredFlip:
+    return lqf.optimizers.FilteredFlip(filter=filter, real_optimizer=Adam(real), **kwargs)
+
+
+def cascaded(decay: Decay, power: float, alpha: float = 1e-2, real: float = 1e-2) -> Any:
+    return flip(filters.CascadedEMA(decay(alpha, power=power), 0.1), decay(real))
+
+
+def cusum(
+    decay: Decay,
+    rate: float = 0.15,
+    power: float = 1.0,
+    threshold: float = 0.9,
+    first: filters.Filter | None = None,
+    real: float = 1e-2,
+) -> Any:
+    """Gradients in units of their own root mean square, summed between two limits."""
+    first = first or normalized(1.0, 1e-2)
+    summed = filters.Integrator(decay(rate, power=power), limit=1.0)
+    return flip(filters.Cascade(first, summed), decay(real), threshold=threshold)
+
+
+def normalized(gamma: float, sigma: float) -> filters.Filter:
+    return filters.NormalizedEMA(gamma, sigma, bias_correction=True)
+
+
+LATENT: dict[str, Callable[[Decay], Any]] = {  # clipped
+    "latent_adam": lambda decay: Adam(decay(1e-2)),
+    "latent_adam_3e-2": lambda decay: Adam(decay(3e-2)),
+}
+CANDIDATES: dict[str, Callable[[Decay], Any]] = {
+    "cascaded_ema": lambda decay: cascaded(decay, 1.0),
+    "cascaded_ema_squared": lambda decay: cascaded(decay, 2.0),
+    "cascaded_ema_squared_real_3e-2": lambda decay: cascaded(decay, 2.0, real=3e-2),
+    "cascaded_ema_power_4": lambda decay: cascaded(decay, 4.0),
+    "cusum": lambda decay: cusum(decay),
+    "cusum_rate_0.1": lambda decay: cusum(decay, rate=0.1),
+    "cusum_rate_0.3": lambda decay: cusum(decay, rate=0.3),
+    "cusum_power_0.5": lambda decay: cusum(decay, power=0.5),
+    "cusum_threshold_0.5": lambda decay: cusum(decay, threshold=0.5),
+    "cusum_threshold_0": lambda decay: cusum(decay, threshold=0.0),
+    "cusum_momentum": lambda decay: cusum(decay, first=normalized(0.1, 1e-2)),
+    "cusum_sigma_1e-3": lambda decay: cusum(decay, first=normalized(1.0, 1e-3)),
+    "cusum_sign": lambda decay: cusum(decay, first=filters.Sign()),
+    "cusum_real_3e-2": lambda decay: cusum(decay, real=3e-2),
+    **LATENT,
+}
+
+
+def train(name: str, seed: int, data_dir: str | None) -> None:
+    """One run, in a process of its own."""
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    arrays = cifar10.read(data_dir)
+    per_epoch = len(arrays["train"][0]) // 128
+    steps = EPOCHS * per_epoch
+    tf.keras.utils.set_random_seed(seed)
+    latent = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
+    kernel = latent if name in LATENT else {}
+    model = lqf.models.BiRealNet20(width=8, input_shape=(16, 16, 3), **kernel)
+    optimizer = CANDIDATES[name](lambda rate, power=1.0: training.decay(rate, steps, power))
+    loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, metrics=["accuracy"])
+    options = argparse.Namespace(batch_size=128, seed=seed)
+    history = model.fit(
+        halved(cifar10.train_batches(options, arrays["train"], None, 0, steps)),
+        epochs=EPOCHS,
+        steps_per_epoch=per_epoch,
+        callbacks=[] if name in LATENT else [lqf.callbacks.FlipRatio()],
+        verbose=0,
+    ).history
+    test = halved(cifar10.as_they_are(arrays["test"]).batch(500))
+    result = model.evaluate(test, verbose=0, return_dict=True)
+    record = {
+        "candidate": name,
+        "seed": seed,
+        "test_accuracy": round(result["accuracy"], 4),
+        "test_loss": round(result["loss"], 4),
+        "accuracy": [round(value, 4) for value in history["accuracy"]],
+        "loss": [round(value, 4) for value in history["loss"]],
+        "flip_ratio": [round(float(value), 5) for value in history.get("flip_ratio", [])],
+    }
+    machine.write(f"{NAME}/{name}_seed{seed}", record)
+
+
+def halved(batches: tf.data.Dataset) -> tf.data.Dataset:
+    return batches.map(lambda x, y: (tf.nn.avg_pool2d(x, 2, 2, "VALID"), y))
+
+
+def show() -> None:
+    found: dict[str, list[dict]] = {}
+    for path in sorted((machine.RESULTS / NAME).glob("*.json")):
+        record = json.loads(path.read_text("utf-8"))
+        found.setdefault(record["candidate"], []).append(record)
+    rows = {
+        name: [
+            statistics.mean(record["test_accuracy"] for record in records),
+            statistics.mean(record["test_loss"] for record in records),
+            statistics.mean(record["loss"][-1] for record in records),
+        ]
+        for name, records in found.items()
+    }
+    print(f"{'candidate':<32} {'seeds':<8} {'test accuracy':>13} {'test loss':>10} {'training':>9}")
+    for name, (accuracy, test, loss) in sorted(rows.items(), key=lambda row: -row[1][0]):
+        seeds = ",".join(str(record["seed"]) for record in found[name])
+        print(f"{name:<32} {seeds:<8} {accuracy:>13.2%} {test:>10.3f} {loss:>9.3f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("candidates", nargs="*", metavar="NAME", help=f"of {', '.join(CANDIDATES)}")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--data-dir")
+    parser.add_argument("--report", action="store_true", help="train nothing")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    for name in args.candidates:
+        if name not in CANDIDATES:
+            parser.error(f"there is no {name}: choose from {', '.join(CANDIDATES)}")
+    if args.one:
+        train(args.candidates[0], args.seeds[0], args.data_dir)
+        return
+
+    def run(name: str, seed: int) -> None:
+        print(f"{name}, seed {seed}", flush=True)
+        command = [sys.executable, __file__, name, "--one", f"--seeds={seed}"]
+        command += [f"--data-dir={args.data_dir}"] if args.data_dir else []
+        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+    with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        runs = [
+            pool.submit(run, name, seed)
+            for seed in args.seeds
+            for name in args.candidates or CANDIDATES
+            if not args.report and not (machine.RESULTS / NAME / f"{name}_seed{seed}.json").exists()
+        ]
+        for one in runs:
+            one.result()
+    show()
+
+
+if __name__ == "__main__":
+    main()
