@@ -91,11 +91,13 @@ class Update:
         states = [{s: _local(value, device) for s, value in state.items()} for _, _, state in mine]
         # On GPUs XLA makes a single loop anyway.
         blocks = self._jit_compile and "GPU" not in device
-        step = functools.partial(flip_all, self._filter, local, states, numbers, self._seed, blocks)
+        step = functools.partial(
+            _flip_all, self._filter, local, states, numbers, self._seed, blocks
+        )
         return tf.function(step, jit_compile=True, autograph=False) if self._jit_compile else step
 
 
-def flip_all(
+def _flip_all(
     filter: Filter,
     variables: Sequence[tf.Variable],
     states: Sequence[Mapping[str, tf.Variable]],
@@ -107,23 +109,7 @@ def flip_all(
     step: tf.Tensor,
     count_flips: bool,
 ) -> list[tf.Tensor]:
-    """One step of many variables and their filters' state, which are assigned to.
-
-    Args:
-        filter: F.
-        variables: The binary variables.
-        states: For each of them the filter's state, by slot.
-        numbers: For each of them a number of its own.
-        seed: Of the rounding of the state, None where it is not rounded.
-        blocks: Whether large variables go block by block, which takes XLA.
-        gradients: For each of them g_t.
-        coefficients: The filter's coefficients, and τ as `threshold`, by name.
-        step: The number of steps done.
-        count_flips: Whether to count.
-
-    Returns:
-        How many weights of each variable flipped, if asked for.
-    """
+    """What one function does: variable after variable, in blocks if asked; else as `Update`."""
     flips = []
     for variable, state, number, gradient in zip(
         variables, states, numbers, gradients, strict=True
