@@ -24,7 +24,7 @@ test-oldest: .venv-oldest/$(STAMP)
 soak: .venv/$(STAMP)
 	timeout 600 .venv/bin/python tests/soak.py
 
-# The short benchmarks, in under ten minutes, and the README's table of them.
+# The short benchmarks, in under ten minutes, and the README's tables of all.
 benchmark: .venv/$(STAMP)
 	.venv/bin/python benchmarks/optimizer_step.py
 	.venv/bin/python benchmarks/memory.py

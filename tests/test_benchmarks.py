@@ -165,6 +165,10 @@ def test_the_best_of_n_trials_on_average(benchmark):
     np.testing.assert_allclose(benchmark("search_budget").expected_best(scores), expected)
 
 
+def test_every_family_has_its_row(benchmark):
+    assert benchmark("report").FAMILIES.keys() == benchmark("accuracy_cifar10").ALL.keys()
+
+
 def test_the_readmes_tables_are_of_the_results(benchmark):
     report = benchmark("report")
     text = report.README.read_text("utf-8")

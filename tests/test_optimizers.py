@@ -286,6 +286,9 @@ def test_decay_steps(gamma):
     optimizer = FilteredFlip(0.5, gamma, decay_steps=4)
     seen = [float(optimizer.alpha) for _ in train(optimizer, [weights], np.ones((6, 1, 1), "f"))]
     np.testing.assert_allclose(seen, [0.5, 0.28125, 0.125, 0.03125, 0, 0])
+    optimizer.count_flips = True
+    for _ in train(optimizer, [weights], -np.ones((20, 1, 1), "f")):
+        assert optimizer.flips(weights).numpy() == 0  # however the gradients point
     again = FilteredFlip.from_config(optimizer.get_config())
     assert again.filter == optimizer.filter
 
