@@ -12,23 +12,21 @@ its last backup.
 """
 
 import argparse
-import contextlib
 import functools
 import json
 import pathlib
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
-from unittest import mock
 
 import larq_filters as lqf
-from larq_filters import _rounding, filters, recipes
+from larq_filters import filters, recipes
 from larq_filters._latent_sgd import LatentSGD
 
 import machine
 import report
 import tensorflow as tf
+from candidates import LATENT_KERNEL, Adam, Decay, Schedule, cusum, flip, normalized, rounding
 from matplotlib import pyplot
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "examples"))
@@ -37,70 +35,69 @@ import training
 
 NAME = "accuracy_cifar10"  # of a folder and a picture in results/
 DEFAULTS = {"epochs": 10, "width": 16}
-Schedule = tf.keras.optimizers.schedules.LearningRateSchedule
-Decay = Callable[..., Schedule]  # from a rate, and the power of its decay
 
 
-def flip(filter: filters.Filter, **kwargs: Any) -> Callable[..., Any]:
-    return functools.partial(lqf.optimizers.FilteredFlip, filter=filter, **kwargs)
-
-
-def cascaded(alpha: Schedule, **kwargs: Any) -> Callable[..., Any]:
-    return flip(filters.CascadedEMA(alpha, 0.1), **kwargs)
-
-
-def normalized(last: filters.Filter) -> Callable[..., Any]:
-    first = filters.NormalizedEMA(0.1, 1e-3, bias_correction=True)
-    return flip(filters.Cascade(first, last))
-
-
-def diode(alpha: Schedule) -> Callable[..., Any]:
+def diode(alpha: Schedule) -> filters.Filter:
     """Diode with a decay, which its recipe has not."""
-    return flip(filters.Cascade(filters.EMA(0.1), filters.Sign(), filters.EMA(alpha)))
+    return filters.Cascade(filters.EMA(0.1), filters.Sign(), filters.EMA(alpha))
 
 
-def cusum(rate: Schedule, threshold: float) -> Callable[..., Any]:
-    """Gradients in units of their own root mean square, summed between two limits."""
-    scale = filters.NormalizedEMA(1.0, 1e-2, bias_correction=True)
-    summed = filters.Integrator(rate, limit=1.0)
-    return flip(filters.Cascade(scale, summed), threshold=threshold)
+def cascaded(alpha: Schedule) -> filters.Filter:
+    return filters.CascadedEMA(alpha, 0.1)
 
 
-# By family, then by variant, the likeliest first: optimizers to be called with `real_optimizer`.
-FILTERS: dict[str, tuple[Callable[[Decay, float], Callable[..., Any]], tuple[float, ...]]] = {
-    "cusum": (lambda decay, rate: cusum(decay(rate), 0.9), (0.15, 0.3)),
-    "cusum_half": (lambda decay, rate: cusum(decay(rate), 0.5), (0.15,)),
-    "cascaded_ema": (lambda decay, a: cascaded(decay(a)), (1e-2, 3e-2, 3e-3)),
-    "cascaded_ema_squared": (lambda decay, a: cascaded(decay(a, power=2.0)), (1e-2,)),
-    "ema": (lambda decay, a: flip(filters.EMA(decay(a))), (3e-3, 1e-2)),
-    "bop": (lambda decay, g: functools.partial(recipes.bop, 1e-8, decay(g)), (1e-3, 1e-4)),
-    "bop2ndorder": (
-        lambda decay, g: functools.partial(recipes.bop2ndorder, 1e-6, decay(g)),
+def momentum(last: filters.Filter) -> filters.Filter:
+    """As latent Adam smooths and normalizes, and then another filter."""
+    return filters.Cascade(normalized(0.1, 1e-3), last)
+
+
+# By family, then by variant, the likeliest first: from decay, variant and the rate of real weights.
+Make = Callable[[Decay, float, Schedule], tf.keras.optimizers.Optimizer]
+FILTERS: dict[str, tuple[Make, tuple[float, ...]]] = {
+    "cusum": (lambda decay, a, real: flip(cusum(decay(a)), real, threshold=0.9), (0.15, 0.3)),
+    "cusum_half": (lambda decay, a, real: flip(cusum(decay(a)), real, threshold=0.5), (0.15,)),
+    "cascaded_ema": (lambda decay, a, real: flip(cascaded(decay(a)), real), (1e-2, 3e-2, 3e-3)),
+    "cascaded_ema_squared": (
+        lambda decay, a, real: flip(cascaded(decay(a, power=2.0)), real),
+        (1e-2,),
+    ),
+    "ema": (lambda decay, a, real: flip(filters.EMA(decay(a)), real), (3e-3, 1e-2)),
+    "bop": (
+        lambda decay, g, real: recipes.bop(1e-8, decay(g), real_optimizer=Adam(real)),
         (1e-3, 1e-4),
     ),
-    "diode": (lambda decay, beta: functools.partial(recipes.diode, 0.9, beta), (0.998, 0.99)),
-    "decayed_diode": (lambda decay, a: diode(decay(a)), (1e-2,)),
-    "normalized_ema": (lambda decay, a: normalized(filters.EMA(decay(a))), (1e-2,)),
+    "bop2ndorder": (
+        lambda decay, g, real: recipes.bop2ndorder(1e-6, decay(g), real_optimizer=Adam(real)),
+        (1e-3, 1e-4),
+    ),
+    "diode": (
+        lambda decay, beta, real: recipes.diode(0.9, beta, real_optimizer=Adam(real)),
+        (0.998, 0.99),
+    ),
+    "decayed_diode": (lambda decay, a, real: flip(diode(decay(a)), real), (1e-2,)),
+    "normalized_ema": (
+        lambda decay, a, real: flip(momentum(filters.EMA(decay(a))), real),
+        (1e-2,),
+    ),
     "saturating": (
-        lambda decay, rate: normalized(filters.Integrator(decay(rate), limit=1.0)),
+        lambda decay, a, real: flip(momentum(filters.Integrator(decay(a), limit=1.0)), real),
         (3e-2, 1e-2),
     ),
-    "bfloat16": (lambda decay, a: cascaded(decay(a), state_dtype="bfloat16"), (1e-2,)),
-    # Rounded to the nearest instead of by chance: see `train`.
-    "bfloat16_nearest": (lambda decay, a: cascaded(decay(a), state_dtype="bfloat16"), (1e-2,)),
+    "bfloat16": (
+        lambda decay, a, real: flip(cascaded(decay(a)), real, state_dtype="bfloat16"),
+        (1e-2,),
+    ),
+    "bfloat16_nearest": (
+        lambda decay, a, real: flip(cascaded(decay(a)), real, state_dtype="bfloat16"),
+        (1e-2,),
+    ),
 }
 # Optimizers of latent weights, clipped at ±1. The Adam that trains real weights is this one.
-LATENT: dict[str, tuple[Callable[[Decay, float, float], Any], tuple[float, ...]]] = {
-    "latent_adam": (
-        lambda decay, rate, real_rate: tf.keras.optimizers.Adam(decay(rate)),
-        (1e-2, 3e-2, 1e-3),
-    ),
+LATENT: dict[str, tuple[Make, tuple[float, ...]]] = {
+    "latent_adam": (lambda decay, rate, real: Adam(decay(rate)), (1e-2, 3e-2, 1e-3)),
     "latent_sgd": (
-        lambda decay, rate, real_rate: LatentSGD(
-            decay(rate),
-            momentum=0.9,
-            weight_decay=1e-4,
-            real_optimizer=tf.keras.optimizers.Adam(decay(real_rate)),
+        lambda decay, rate, real: LatentSGD(
+            decay(rate), momentum=0.9, weight_decay=1e-4, real_optimizer=Adam(real)
         ),
         (1.0, 0.1),
     ),
@@ -159,16 +156,10 @@ def train(args: argparse.Namespace, family: str, variant: float, seed: int, run:
     data = cifar10.load(options)
     decay = functools.partial(training.decay, steps=args.epochs * data.steps_per_epoch)
     tf.keras.utils.set_random_seed(seed)
-    if family in LATENT:
-        latent = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
+    latent = LATENT_KERNEL if family in LATENT else {}
+    with rounding(family):
         model = lqf.models.BiRealNet20(width=args.width, **latent)
-        optimizer = LATENT[family][0](decay, variant, args.real_rate)
-    else:
-        model = lqf.models.BiRealNet20(width=args.width)
-        real = tf.keras.optimizers.Adam(decay(args.real_rate))
-        optimizer = FILTERS[family][0](decay, variant)(real_optimizer=real)
-    nearest = mock.patch.object(_rounding, "stochastic", lambda value, drawn: value)
-    with nearest if family.endswith("_nearest") else contextlib.nullcontext():
+        optimizer = ALL[family][0](decay, variant, decay(args.real_rate))
         model = training.compiled(options, data, model, optimizer)
         training.fit(options, model, data, args.epochs, "training")
     record = json.loads(options.output.read_text("utf-8"))

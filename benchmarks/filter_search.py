@@ -11,6 +11,8 @@ the same images in the same order. A finished run is a JSON in results/ and is n
 
 import argparse
 import concurrent.futures
+import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -23,8 +25,10 @@ from typing import Any
 import larq_filters as lqf
 from larq_filters import filters
 
+import larq as lq
 import machine
 import tensorflow as tf
+from candidates import LATENT_KERNEL, Adam, Decay, cusum, flip, normalized, rounding
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "examples"))
 import cifar10
@@ -32,56 +36,102 @@ import training
 
 NAME = "filter_search"  # of a folder in results/
 EPOCHS = 10
-Decay = Callable[..., Any]  # from a rate, and the power of its decay
-Adam = tf.keras.optimizers.Adam
 
 
-def flip(filter: filters.Filter, real: Any, **kwargs: Any) -> lqf.optimizers.FilteredFlip:
-    return lqf.optimizers.FilteredFlip(filter=filter, real_optimizer=Adam(real), **kwargs)
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """An optimizer, made when TensorFlow is set up for a run."""
+
+    optimizer: Callable[[Decay], tf.keras.optimizers.Optimizer]
+    latent: bool = False  # clipped
 
 
-def cascaded(decay: Decay, power: float, alpha: float = 1e-2, real: float = 1e-2) -> Any:
-    return flip(filters.CascadedEMA(decay(alpha, power=power), 0.1), decay(real))
+def cascaded(
+    alpha: float = 1e-2, gamma: float = 0.1, power: float = 2.0, real: float = 1e-2, **kwargs: Any
+) -> Candidate:
+    return Candidate(
+        lambda decay: flip(
+            filters.CascadedEMA(decay(alpha, power=power), gamma), decay(real), **kwargs
+        )
+    )
 
 
-def cusum(
-    decay: Decay,
+def ema(alpha: float) -> Candidate:
+    return Candidate(lambda decay: flip(filters.EMA(decay(alpha, power=2.0)), decay(1e-2)))
+
+
+def page(
     rate: float = 0.15,
     power: float = 1.0,
     threshold: float = 0.9,
     first: filters.Filter | None = None,
     real: float = 1e-2,
-) -> Any:
-    """Gradients in units of their own root mean square, summed between two limits."""
-    first = first or normalized(1.0, 1e-2)
-    summed = filters.Integrator(decay(rate, power=power), limit=1.0)
-    return flip(filters.Cascade(first, summed), decay(real), threshold=threshold)
+) -> Candidate:
+    """Page's test: a bit flips when the cumulative sum (CUSUM) of its gradients is too large."""
+    return Candidate(
+        lambda decay: flip(cusum(decay(rate, power=power), first), decay(real), threshold=threshold)
+    )
 
 
-def normalized(gamma: float, sigma: float) -> filters.Filter:
-    return filters.NormalizedEMA(gamma, sigma, bias_correction=True)
+def hysteresis(threshold: float) -> Candidate:
+    """CascadedEMA of normalized gradients: the threshold is in units of their root mean square."""
+    return Candidate(
+        lambda decay: flip(
+            filters.Cascade(
+                normalized(1.0, 1e-2), filters.CascadedEMA(decay(1e-2, power=2.0), 0.1)
+            ),
+            decay(1e-2),
+            threshold=threshold,
+        )
+    )
 
 
-LATENT: dict[str, Callable[[Decay], Any]] = {  # clipped
-    "latent_adam": lambda decay: Adam(decay(1e-2)),
-    "latent_adam_3e-2": lambda decay: Adam(decay(3e-2)),
-}
-CANDIDATES: dict[str, Callable[[Decay], Any]] = {
-    "cascaded_ema": lambda decay: cascaded(decay, 1.0),
-    "cascaded_ema_squared": lambda decay: cascaded(decay, 2.0),
-    "cascaded_ema_squared_real_3e-2": lambda decay: cascaded(decay, 2.0, real=3e-2),
-    "cascaded_ema_power_4": lambda decay: cascaded(decay, 4.0),
-    "cusum": lambda decay: cusum(decay),
-    "cusum_rate_0.1": lambda decay: cusum(decay, rate=0.1),
-    "cusum_rate_0.3": lambda decay: cusum(decay, rate=0.3),
-    "cusum_power_0.5": lambda decay: cusum(decay, power=0.5),
-    "cusum_threshold_0.5": lambda decay: cusum(decay, threshold=0.5),
-    "cusum_threshold_0": lambda decay: cusum(decay, threshold=0.0),
-    "cusum_momentum": lambda decay: cusum(decay, first=normalized(0.1, 1e-2)),
-    "cusum_sigma_1e-3": lambda decay: cusum(decay, first=normalized(1.0, 1e-3)),
-    "cusum_sign": lambda decay: cusum(decay, first=filters.Sign()),
-    "cusum_real_3e-2": lambda decay: cusum(decay, real=3e-2),
-    **LATENT,
+def latent_adam(rate: float) -> Candidate:
+    return Candidate(lambda decay: Adam(decay(rate)), latent=True)
+
+
+def latent_adam_and(rate: float, real: float) -> Candidate:
+    """One Adam for the latent weights, another for the real ones: larq's way, of old optimizers."""
+    old = tf.keras.optimizers.legacy.Adam
+    return Candidate(
+        lambda decay: lq.optimizers.CaseOptimizer(
+            (lambda variable: getattr(variable, "precision", 32) == 1, old(decay(rate))),
+            default_optimizer=old(decay(real)),
+        ),
+        latent=True,
+    )
+
+
+CANDIDATES = {
+    "cascaded_ema": cascaded(power=1.0),
+    "cascaded_ema_squared": cascaded(),
+    "cascaded_ema_squared_real_3e-2": cascaded(real=3e-2),
+    "cascaded_ema_squared_real_1e-1": cascaded(real=1e-1),
+    "cascaded_ema_squared_alpha_1e-3": cascaded(1e-3),
+    "cascaded_ema_squared_gamma_0.3": cascaded(gamma=0.3),
+    "cascaded_ema_squared_gamma_0.03": cascaded(gamma=0.03),
+    "cascaded_ema_power_4": cascaded(power=4.0),
+    "bfloat16": cascaded(state_dtype="bfloat16"),
+    "bfloat16_nearest": cascaded(state_dtype="bfloat16"),
+    "bfloat16_alpha_1e-3": cascaded(1e-3, state_dtype="bfloat16"),
+    "bfloat16_nearest_alpha_1e-3": cascaded(1e-3, state_dtype="bfloat16"),
+    "ema": ema(1e-2),
+    "ema_alpha_3e-3": ema(3e-3),
+    "hysteresis": hysteresis(0.02),
+    "cusum": page(),
+    "cusum_rate_0.1": page(rate=0.1),
+    "cusum_rate_0.3": page(rate=0.3),
+    "cusum_power_0.5": page(power=0.5),
+    "cusum_threshold_0.5": page(threshold=0.5),
+    "cusum_threshold_0": page(threshold=0.0),
+    "cusum_momentum": page(first=normalized(0.1, 1e-2)),
+    "cusum_sigma_1e-3": page(first=normalized(1.0, 1e-3)),
+    "cusum_sign": page(first=filters.Sign()),
+    "cusum_real_3e-2": page(real=3e-2),
+    "latent_adam": latent_adam(1e-2),
+    "latent_adam_3e-2": latent_adam(3e-2),
+    "latent_adam_1e-1": latent_adam(1e-1),
+    "latent_adam_real_3e-2": latent_adam_and(1e-2, real=3e-2),
 }
 
 
@@ -93,20 +143,21 @@ def train(name: str, seed: int, data_dir: str | None) -> None:
     per_epoch = len(arrays["train"][0]) // 128
     steps = EPOCHS * per_epoch
     tf.keras.utils.set_random_seed(seed)
-    latent = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
-    kernel = latent if name in LATENT else {}
+    candidate = CANDIDATES[name]
+    kernel = LATENT_KERNEL if candidate.latent else {}
     model = lqf.models.BiRealNet20(width=8, input_shape=(16, 16, 3), **kernel)
-    optimizer = CANDIDATES[name](lambda rate, power=1.0: training.decay(rate, steps, power))
+    optimizer = candidate.optimizer(functools.partial(training.decay, steps=steps))
     loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, metrics=["accuracy"])
     options = argparse.Namespace(batch_size=128, seed=seed)
-    history = model.fit(
-        halved(cifar10.train_batches(options, arrays["train"], None, 0, steps)),
-        epochs=EPOCHS,
-        steps_per_epoch=per_epoch,
-        callbacks=[] if name in LATENT else [lqf.callbacks.FlipRatio()],
-        verbose=0,
-    ).history
+    with rounding(name):
+        history = model.fit(
+            halved(cifar10.train_batches(options, arrays["train"], None, 0, steps)),
+            epochs=EPOCHS,
+            steps_per_epoch=per_epoch,
+            callbacks=[] if candidate.latent else [lqf.callbacks.FlipRatio()],
+            verbose=0,
+        ).history
     test = halved(cifar10.as_they_are(arrays["test"]).batch(500))
     result = model.evaluate(test, verbose=0, return_dict=True)
     record = {
