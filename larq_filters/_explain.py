@@ -1,71 +1,17 @@
 """What each hyperparameter of a latent SGD recipe does to the filter that the recipe is."""
 
 import dataclasses
-import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from larq_filters import _checks, _latent
-from larq_filters._explain_text import Hyperparameter, sentences, table
+from larq_filters._explain_text import Explanation, sentences
 from larq_filters._filter import Coefficient, Filter, Schedule
+from larq_filters._latent_recipe import Recipe, time_constant
 
 import numpy as np
 import tensorflow as tf
-
-_FORGOTTEN = 0.01  # the share of the initial weights below which they count as forgotten
-
-
-@dataclasses.dataclass(frozen=True)
-class Explanation:
-    """A latent SGD recipe as a filter; `print` shows it as a table of 80 columns.
-
-    With a schedule, α and what follows from it are those of the largest learning rate.
-    """
-
-    filter: Filter
-    """What `recipes.from_sgd` gives."""
-    linear: Filter
-    """The same at the largest learning rate and without the clip: what has a transfer function."""
-    alpha: float | None
-    """Share per step of the slow stage; 0 if nothing is forgotten, None with complex poles."""
-    gamma: float | None
-    """Share per step of the fast stage; 1 if there is none, None with complex poles."""
-    poles: tuple[complex, complex]
-    """1 − α and 1 − γ, the slower one first, or a complex pair."""
-    alpha_time_constant: float
-    """Steps in which the slow stage decays to 1/e; with complex poles, the ringing."""
-    gamma_time_constant: float
-    """Steps in which the fast stage decays to 1/e, likewise."""
-    ringing_period: float | None
-    """Steps after which a gradient's influence repeats its signs, or None: it keeps its sign."""
-    forgotten_after: float
-    """Steps until the initial weights stay below 1 % of their size; infinite if they never do, or,
-    with a schedule, not within `steps`."""
-    remaining: float | None
-    """Share of the initial weights left after `steps`, or None where those are not given."""
-    steps_per_epoch: float | None
-    """To give times in epochs, or None."""
-    changes_nothing: dict[str, float]
-    """Factors that, all together, leave every binary weight at every step as it is."""
-    hyperparameters: tuple[Hyperparameter, ...] = dataclasses.field(repr=False)
-    """The seven, in the order of the table."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it in values that JSON has; poles as real and imaginary part."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return fields | {
-            "filter": str(self.filter),
-            "linear": str(self.linear),
-            "poles": [[pole.real, pole.imag] for pole in self.poles],
-            "alpha_time_constant": _or_none(self.alpha_time_constant),
-            "gamma_time_constant": _or_none(self.gamma_time_constant),
-            "forgotten_after": _or_none(self.forgotten_after),
-            "hyperparameters": [dataclasses.asdict(row) for row in self.hyperparameters],
-        }
-
-    def __str__(self) -> str:
-        return table(self)
 
 
 def explain(
@@ -126,103 +72,42 @@ def explain(
     linear, _ = _latent.sgd(float(rates.max()), *rest, clip=None)
     coupled = not decoupled and weight_decay > 0.0 and momentum > 0.0
     recipe = Recipe(rates, momentum, weight_decay, nesterov, coupled, dampening, clip)
-    explanation = recipe.explain(filter, linear, steps, steps_per_epoch)
+    explanation = _explanation(recipe, filter, linear, steps, steps_per_epoch)
     if print_fn is not None:
         print_fn(str(explanation))
     return explanation
 
 
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """The numbers of a recipe."""
-
-    rates: np.ndarray
-    """ε at every step, or at all of them."""
-    momentum: float
-    weight_decay: float
-    nesterov: bool
-    coupled: bool
-    dampening: float
-    clip: float | None
-
-    def explain(
-        self, filter: Filter, linear: Filter, steps: int | None, steps_per_epoch: float | None
-    ) -> Explanation:
-        slow, fast = self.shares(self.rate)
-        ringing = slow.imag != 0.0
-        turn = max(abs(np.angle(1.0 - share)) for share in (slow, fast))
-        factors = {"learning_rate": 2.0, "initial_weights": 2.0}
-        explanation = Explanation(
-            filter=filter,
-            linear=linear,
-            alpha=None if ringing else slow.real,
-            gamma=None if ringing else fast.real,
-            poles=(1.0 - slow, 1.0 - fast),
-            alpha_time_constant=_time_constant(slow),
-            gamma_time_constant=_time_constant(fast),
-            ringing_period=float(2.0 * math.pi / turn) if turn > 0.0 else None,
-            forgotten_after=self.forgotten_after(),
-            remaining=None if steps is None else self.remaining(steps),
-            steps_per_epoch=steps_per_epoch,
-            changes_nothing=factors
-            | ({"weight_decay": 0.5} if self.weight_decay else {})
-            | ({"clip": 2.0} if self.clip is not None else {}),
-            hyperparameters=(),
-        )
-        rows = tuple(sentences(self, explanation, steps))
-        return dataclasses.replace(explanation, hyperparameters=rows)
-
-    @property
-    def rate(self) -> float:
-        """The largest ε."""
-        return float(self.rates.max())
-
-    @property
-    def varies(self) -> bool:
-        return self.rates.size > 1
-
-    def shares(self, rate: float) -> tuple[complex, complex]:
-        """α and γ: how much of its input each stage takes in per step; a pair if they ring."""
-        product = rate * self.weight_decay
-        if not self.coupled:
-            return complex(product), complex(1.0 - self.momentum)
-        product *= 1.0 - self.dampening
-        total = 1.0 - self.momentum + product * (1.0 + self.momentum if self.nesterov else 1.0)
-        fast = (total + np.sqrt(complex(total * total - 4.0 * product))) / 2.0
-        return complex(product / fast), complex(fast)  # total − fast would lose a small α's digits
-
-    def initial_response(self) -> Iterator[float]:
-        """What is left of w₀ = 1 after each step, when no gradient comes."""
-        w, m = 1.0, 0.0
-        for rate in self.rates.tolist() if self.varies else itertools.repeat(self.rate):
-            decay = self.weight_decay * w
-            if self.coupled:
-                m = self.momentum * m + (1.0 - self.dampening) * decay
-                decay = decay + self.momentum * m if self.nesterov else m
-            w -= rate * decay
-            yield w
-
-    def remaining(self, steps: int) -> float:
-        if not self.coupled and not self.varies:
-            return (1.0 - self.rate * self.weight_decay) ** steps
-        return next(itertools.islice(self.initial_response(), int(steps) - 1, None))
-
-    def forgotten_after(self) -> float:
-        if self.weight_decay == 0.0:
-            return math.inf
-        if self.varies:
-            return _below_from(self.initial_response(), self.rates.size)
-        slow, fast = self.shares(self.rate)
-        part = 1.0  # of w₀ that is in the slow stage
-        if self.coupled:
-            # Well past its last time below 1 %, even where both poles are the same.
-            horizon = math.ceil(15.0 * max(_time_constant(slow), _time_constant(fast), 1.0))
-            if horizon < 1e6 or fast.real < 2.0 * slow.real:
-                return _below_from(self.initial_response(), horizon)
-            part = (fast.real - 1.0 + next(self.initial_response())) / (fast - slow).real
-        if slow == 1.0:
-            return 1
-        return math.floor(math.log(_FORGOTTEN / part) / math.log1p(-slow.real)) + 1
+def _explanation(
+    recipe: Recipe,
+    filter: Filter,
+    linear: Filter,
+    steps: int | None,
+    steps_per_epoch: float | None,
+) -> Explanation:
+    slow, fast = recipe.shares(recipe.rate)
+    ringing = slow.imag != 0.0
+    turn = max(abs(np.angle(1.0 - share)) for share in (slow, fast))
+    factors = {"learning_rate": 2.0, "initial_weights": 2.0}
+    explanation = Explanation(
+        filter=filter,
+        linear=linear,
+        alpha=None if ringing else slow.real,
+        gamma=None if ringing else fast.real,
+        poles=(1.0 - slow, 1.0 - fast),
+        alpha_time_constant=time_constant(slow),
+        gamma_time_constant=time_constant(fast),
+        ringing_period=float(2.0 * math.pi / turn) if turn > 0.0 else None,
+        forgotten_after=recipe.forgotten_after(),
+        remaining=None if steps is None else recipe.remaining(steps),
+        steps_per_epoch=steps_per_epoch,
+        changes_nothing=factors
+        | ({"weight_decay": 0.5} if recipe.weight_decay else {})
+        | ({"clip": 2.0} if recipe.clip is not None else {}),
+        hyperparameters=(),
+    )
+    rows = tuple(sentences(recipe, explanation, steps))
+    return dataclasses.replace(explanation, hyperparameters=rows)
 
 
 def _rates(learning_rate: Coefficient, steps: int | None) -> np.ndarray:
@@ -248,23 +133,3 @@ def _rates(learning_rate: Coefficient, steps: int | None) -> np.ndarray:
             f"with values from {values.min():g} to {values.max():g}"
         )
     return values
-
-
-def _below_from(responses: Iterator[float], steps: int) -> float:
-    """The first step from which on all responses are below 1 %, of so many."""
-    shown = enumerate(itertools.islice(responses, steps), 1)
-    last = max((step for step, response in shown if abs(response) >= _FORGOTTEN), default=0)
-    return math.inf if last == steps else last + 1
-
-
-def _time_constant(share: complex) -> float:
-    if share == 0.0:
-        return math.inf
-    if share.imag == 0.0 and share.real < 1.0:
-        return -1.0 / math.log1p(-share.real)
-    radius = abs(1.0 - share)
-    return 0.0 if radius == 0.0 else -1.0 / math.log(radius)
-
-
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -1,13 +1,13 @@
-"""The sentences and the table of `recipes.explain`."""
+"""The numbers of `recipes.explain` in sentences and as a table."""
 
 import dataclasses
 import math
 import textwrap
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from larq_filters._explain import Explanation, Recipe
+from larq_filters._filter import Filter
+from larq_filters._latent_recipe import Recipe
 
 _WIDTH = 80
 
@@ -21,7 +21,59 @@ class Hyperparameter:
     effect: str
 
 
-def table(e: "Explanation") -> str:
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """A latent SGD recipe as a filter; `print` shows it as a table of 80 columns.
+
+    With a schedule, α and what follows from it are those of the largest learning rate.
+    """
+
+    filter: Filter
+    """What `recipes.from_sgd` gives."""
+    linear: Filter
+    """The same at the largest learning rate and without the clip: what has a transfer function."""
+    alpha: float | None
+    """Share per step of the slow stage; 0 if nothing is forgotten, None with complex poles."""
+    gamma: float | None
+    """Share per step of the fast stage; 1 if there is none, None with complex poles."""
+    poles: tuple[complex, complex]
+    """1 − α and 1 − γ, the slower one first, or a complex pair."""
+    alpha_time_constant: float
+    """Steps in which the slow stage decays to 1/e; with complex poles, the ringing."""
+    gamma_time_constant: float
+    """Steps in which the fast stage decays to 1/e, likewise."""
+    ringing_period: float | None
+    """Steps after which a gradient's influence repeats its signs, or None: it keeps its sign."""
+    forgotten_after: float
+    """Steps until the initial weights stay below 1 % of their size; infinite if they never do, or,
+    with a schedule, not within `steps`."""
+    remaining: float | None
+    """Share of the initial weights left after `steps`, or None where those are not given."""
+    steps_per_epoch: float | None
+    """To give times in epochs, or None."""
+    changes_nothing: dict[str, float]
+    """Factors that, all together, leave every binary weight at every step as it is."""
+    hyperparameters: tuple[Hyperparameter, ...] = dataclasses.field(repr=False)
+    """The seven, in the order of the table."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it in values that JSON has; poles as real and imaginary part."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return fields | {
+            "filter": str(self.filter),
+            "linear": str(self.linear),
+            "poles": [[pole.real, pole.imag] for pole in self.poles],
+            "alpha_time_constant": _or_none(self.alpha_time_constant),
+            "gamma_time_constant": _or_none(self.gamma_time_constant),
+            "forgotten_after": _or_none(self.forgotten_after),
+            "hyperparameters": [dataclasses.asdict(row) for row in self.hyperparameters],
+        }
+
+    def __str__(self) -> str:
+        return _table(self)
+
+
+def _table(e: Explanation) -> str:
     """The explanation, 80 columns wide."""
     rows = [Hyperparameter("hyperparameter", "value", "what it does"), *e.hyperparameters]
     widths = [max(len(getattr(row, key)) for row in rows) + 2 for key in ("name", "value")]
@@ -46,7 +98,7 @@ def table(e: "Explanation") -> str:
 
 
 def sentences(
-    recipe: "Recipe", explanation: "Explanation", steps: int | None
+    recipe: Recipe, explanation: Explanation, steps: int | None
 ) -> Iterator[Hyperparameter]:
     """The seven hyperparameters of the paper, and what each does."""
     e, decay, beta, clip = explanation, recipe.weight_decay, recipe.momentum, recipe.clip
@@ -149,3 +201,7 @@ def sentences(
 def _number(value: float) -> str:
     """Three digits, or all before the point if those are more."""
     return f"{value:,.0f}" if abs(value) >= 1000.0 else f"{value:.3g}"
+
+
+def _or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None
