@@ -11,9 +11,9 @@ the same images in the same order. A finished run is a JSON in results/ and is n
 
 import argparse
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 import statistics
@@ -21,14 +21,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import larq_filters as lqf
-from larq_filters import filters
+from larq_filters import _rounding, filters, recipes
 
 import larq as lq
 import machine
+import report
 import tensorflow as tf
-from candidates import LATENT_KERNEL, Adam, Decay, cusum, flip, normalized, rounding
+from candidates import LATENT_KERNEL, Adam, Decay, Schedule, flip
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "examples"))
 import cifar10
@@ -36,6 +38,21 @@ import training
 
 NAME = "filter_search"  # of a folder in results/
 EPOCHS = 10
+
+
+def normalized(gamma: float, sigma: float) -> filters.Filter:
+    return filters.NormalizedEMA(gamma, sigma, bias_correction=True)
+
+
+def cusum(rate: Schedule, first: filters.Filter | None = None) -> filters.Filter:
+    """Gradients in units of their own root mean square, summed between two limits."""
+    summed = filters.Integrator(rate, limit=1.0)
+    return filters.Cascade(first or normalized(1.0, 1e-2), summed)
+
+
+def diode(alpha: Schedule) -> filters.Filter:
+    """Diode with a decay, which its recipe has not."""
+    return filters.Cascade(filters.EMA(0.1), filters.Sign(), filters.EMA(alpha))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +74,7 @@ def cascaded(
 
 
 def ema(alpha: float) -> Candidate:
+    """With 5e-4, noise flips as many weights as with CascadedEMA's 1e-2 and 0.1."""
     return Candidate(lambda decay: flip(filters.EMA(decay(alpha, power=2.0)), decay(1e-2)))
 
 
@@ -73,16 +91,23 @@ def page(
     )
 
 
-def hysteresis(threshold: float) -> Candidate:
+def hysteresis(
+    threshold: float, alpha: float = 1e-2, gamma: float = 0.1, power: float = 2.0
+) -> Candidate:
     """CascadedEMA of normalized gradients: the threshold is in units of their root mean square."""
+    first = normalized(1.0, 1e-2)
     return Candidate(
         lambda decay: flip(
-            filters.Cascade(
-                normalized(1.0, 1e-2), filters.CascadedEMA(decay(1e-2, power=2.0), 0.1)
-            ),
+            filters.Cascade(first, filters.CascadedEMA(decay(alpha, power=power), gamma)),
             decay(1e-2),
             threshold=threshold,
         )
+    )
+
+
+def bop(rate: float, threshold: float) -> Candidate:
+    return Candidate(
+        lambda decay: recipes.bop(threshold, decay(rate), real_optimizer=Adam(decay(1e-2)))
     )
 
 
@@ -110,14 +135,19 @@ CANDIDATES = {
     "cascaded_ema_squared_alpha_1e-3": cascaded(1e-3),
     "cascaded_ema_squared_gamma_0.3": cascaded(gamma=0.3),
     "cascaded_ema_squared_gamma_0.03": cascaded(gamma=0.03),
+    "cascaded_ema_squared_alpha_gamma_0.03": cascaded(0.03, gamma=0.03),
     "cascaded_ema_power_4": cascaded(power=4.0),
     "bfloat16": cascaded(state_dtype="bfloat16"),
     "bfloat16_nearest": cascaded(state_dtype="bfloat16"),
     "bfloat16_alpha_1e-3": cascaded(1e-3, state_dtype="bfloat16"),
     "bfloat16_nearest_alpha_1e-3": cascaded(1e-3, state_dtype="bfloat16"),
-    "ema": ema(1e-2),
+    "ema": ema(5e-4),
     "ema_alpha_3e-3": ema(3e-3),
-    "hysteresis": hysteresis(0.02),
+    "hysteresis_0": hysteresis(0.0),
+    "hysteresis_0.02": hysteresis(0.02),
+    "hysteresis_0.05": hysteresis(0.05),
+    "bop": bop(1e-3, 1e-8),
+    "decayed_diode": Candidate(lambda decay: flip(diode(decay(1e-2, power=2.0)), decay(1e-2))),
     "cusum": page(),
     "cusum_rate_0.1": page(rate=0.1),
     "cusum_rate_0.3": page(rate=0.3),
@@ -133,6 +163,13 @@ CANDIDATES = {
     "latent_adam_1e-1": latent_adam(1e-1),
     "latent_adam_real_3e-2": latent_adam_and(1e-2, real=3e-2),
 }
+
+
+def rounding(name: str) -> contextlib.AbstractContextManager[Any]:
+    """Where a candidate's name says so, state is rounded to the nearest instead of by chance."""
+    if "_nearest" not in name:
+        return contextlib.nullcontext()
+    return mock.patch.object(_rounding, "stochastic", lambda value, drawn: value)
 
 
 def train(name: str, seed: int, data_dir: str | None) -> None:
@@ -177,10 +214,7 @@ def halved(batches: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def show() -> None:
-    found: dict[str, list[dict]] = {}
-    for path in sorted((machine.RESULTS / NAME).glob("*.json")):
-        record = json.loads(path.read_text("utf-8"))
-        found.setdefault(record["candidate"], []).append(record)
+    found = report.searched(machine.RESULTS / NAME)
     rows = {
         name: [
             statistics.mean(record["test_accuracy"] for record in records),
@@ -189,10 +223,10 @@ def show() -> None:
         ]
         for name, records in found.items()
     }
-    print(f"{'candidate':<32} {'seeds':<8} {'test accuracy':>13} {'test loss':>10} {'training':>9}")
+    print(f"{'candidate':<38} {'seeds':<7} {'accuracy':>10} {'test loss':>10} {'training':>9}")
     for name, (accuracy, test, loss) in sorted(rows.items(), key=lambda row: -row[1][0]):
         seeds = ",".join(str(record["seed"]) for record in found[name])
-        print(f"{name:<32} {seeds:<8} {accuracy:>13.2%} {test:>10.3f} {loss:>9.3f}")
+        print(f"{name:<38} {seeds:<7} {accuracy:>10.2%} {test:>10.3f} {loss:>9.3f}")
 
 
 def main() -> None:

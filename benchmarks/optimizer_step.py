@@ -1,14 +1,16 @@
 """One step of an optimizer, beside a plain copy of memory: weights per second and GB per second.
 
     python benchmarks/optimizer_step.py
-    python benchmarks/optimizer_step.py --sizes 1e4 1e5 1e6 1e7 1e8 --rounds 50
+    python benchmarks/optimizer_step.py --sizes 1e4 1e6 --rounds 50
 
 All take turns (A B C A B C), so that a change of the machine's speed meets all. GB/s counts the
 words that a step has to move at least, each once: gradient, weight and states read, weight and
-states written. The copy, by NumPy, reads and writes as many bytes as CascadedEMA does.
+states written. The copy, by NumPy, reads and writes as many bytes as CascadedEMA does. Sizes whose
+variables do not fit into the memory that is free are left out: 1e8 weights take 12 GB.
 """
 
 import argparse
+import pathlib
 import time
 from collections.abc import Callable
 
@@ -33,12 +35,17 @@ OPTIMIZERS = {  # name: optimizer, states per weight
 }
 
 
-def make_step(name: str, sizes: list[int]) -> Callable[[], float]:
-    """A function that takes a step of variables of these sizes and returns its seconds."""
-    optimizer = OPTIMIZERS[name][0]()
+def make_gradients(sizes: list[int]) -> list[tf.Tensor]:
     rng = np.random.default_rng(0)
-    gradients = [tf.constant(rng.normal(size=n), tf.float32) for n in sizes]
-    variables = [tf.Variable(np.where(rng.random(n) < 0.5, -1, 1).astype("f")) for n in sizes]
+    return [tf.constant(rng.standard_normal(n, "f")) for n in sizes]
+
+
+def make_step(name: str, gradients: list[tf.Tensor]) -> Callable[[], float]:
+    """A function that takes a step of variables with these gradients and returns its seconds."""
+    optimizer = OPTIMIZERS[name][0]()
+    rng = np.random.default_rng(1)
+    sizes = [gradient.shape.num_elements() for gradient in gradients]
+    variables = [tf.Variable(rng.integers(0, 2, n, "int8").astype("f") * 2 - 1) for n in sizes]
     for variable in variables:
         variable.precision = 1
     pairs = list(zip(gradients, variables, strict=True))
@@ -91,8 +98,8 @@ def measure(steps: dict[str, Callable[[], float]], rounds: int) -> dict[str, lis
 
 
 def of_one_size(size: int, names: list[str], rounds: int, variables: int = 1) -> dict[str, dict]:
-    sizes = [size // variables] * variables
-    steps = {"copy": make_copy(size)} | {name: make_step(name, sizes) for name in names}
+    gradients = make_gradients([size // variables] * variables)
+    steps = {"copy": make_copy(size)} | {name: make_step(name, gradients) for name in names}
     seconds = measure(steps, rounds)
     copy = np.array(seconds["copy"][1:])
     rows = {}
@@ -107,6 +114,18 @@ def of_one_size(size: int, names: list[str], rounds: int, variables: int = 1) ->
             "of_copy": machine.summary(list(words / 7 * copy / np.array(times))),
         }
     return rows
+
+
+def needed(size: int, names: list[str]) -> int:
+    """Bytes of all variables of a size, the copy, and what making them takes for a while."""
+    return 4 * size * (7 + 1 + sum(1 + OPTIMIZERS[name][1] for name in names) + 4)
+
+
+def free() -> int:
+    """Bytes of memory that nobody uses."""
+    text = pathlib.Path("/proc/meminfo").read_text("ascii")
+    kilobytes = next(line.split()[1] for line in text.splitlines() if "MemAvailable" in line)
+    return 1024 * int(kilobytes)
 
 
 def table(title: str, rows: dict[str, dict]) -> str:
@@ -143,23 +162,32 @@ def main() -> None:
     parser.add_argument("--sizes", type=lambda text: int(float(text)), nargs="+")
     parser.add_argument("--optimizers", choices=OPTIMIZERS, nargs="+", default=list(OPTIMIZERS))
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--parts", type=int, default=16, help="the largest size as variables, too")
+    parser.add_argument(
+        "--parts", type=int, default=16, help="variables, of --split weights in all"
+    )
+    parser.add_argument("--split", type=lambda text: int(float(text)), default=2**24)
     parser.add_argument("--variables", type=int, default=60, help="of the case of many small ones")
     parser.add_argument("--variable-size", type=int, default=10_000)
     args = parser.parse_args()
 
-    sizes = args.sizes or [10_000, 100_000, 1_000_000, 2**24]
+    sizes = sorted({*(args.sizes or [10_000, 100_000, 1_000_000, 10**7, 10**8]), args.split})
     record: dict = {"optimizers": args.optimizers, "sizes": {}}
     for size in sizes:
+        if needed(size, args.optimizers) > free():
+            print(f"{size:,} weights do not fit into the memory that is free: left out")
+            continue
         record["sizes"][size] = of_one_size(size, args.optimizers, args.rounds)
         print(table(f"{size:,} weights in one variable", record["sizes"][size]), flush=True)
-    largest, parts = max(sizes), args.parts
-    rows = of_one_size(largest, args.optimizers, args.rounds, parts)
-    record["largest_in_parts"] = {"variables": parts, "weights": largest, "rows": rows}
-    print(table(f"{largest:,} weights in {parts} variables", rows), flush=True)
+    rows = of_one_size(args.split, args.optimizers, args.rounds, args.parts)
+    record["in_parts"] = {"variables": args.parts, "weights": args.split, "rows": rows}
+    print(table(f"{args.split:,} weights in {args.parts} variables", rows), flush=True)
     name, many = args.optimizers[0], [args.variable_size] * args.variables
     seconds = measure(
-        {"many": make_step(name, many), "one": make_step(name, [sum(many)])}, args.rounds
+        {
+            "many": make_step(name, make_gradients(many)),
+            "one": make_step(name, make_gradients([sum(many)])),
+        },
+        args.rounds,
     )
     (first, *many_seconds), (_, *one_seconds) = seconds["many"], seconds["one"]
     ratios = [a / b for a, b in zip(many_seconds, one_seconds, strict=True)]

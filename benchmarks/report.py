@@ -28,15 +28,33 @@ FAMILIES = {  # in accuracy_cifar10/: what to call it, and what its variants are
     "bop": ("`recipes.bop`, τ = 1e-8, γ decays linearly", "γ"),
     "bop2ndorder": ("`recipes.bop2ndorder`, τ = 1e-6, σ = 1e-3, γ decays linearly", "γ"),
     "diode": ("`recipes.diode`, β₁ = 0.9", "β₂"),
-    "decayed_diode": ("Diode, β₁ = 0.9, 1 − β₂ decays linearly", "1 − β₂"),
-    "normalized_ema": ("`NormalizedEMA` into `EMA`, α decays linearly", "α"),
-    "saturating": ("`NormalizedEMA` into `Integrator(limit=1)`, ρ decays linearly", "ρ"),
-    "cusum": ("normalized, `Integrator(limit=1)`, τ = 0.9, ρ decays linearly", "ρ"),
-    "cusum_half": ("the same with τ = 0.5", "ρ"),
-    "bfloat16": ("`CascadedEMA`, α decays linearly, state in bfloat16", "α"),
-    "bfloat16_nearest": ("the same, rounded to the nearest", "α"),
     "latent_adam": ("latent, Adam, clipped", "rate"),
     "latent_sgd": ("latent, SGD, momentum 0.9, weight decay 1e-4, clipped", "rate"),
+}
+
+SEARCHED = {  # what to call it: in filter_search/, with Adam 1e-2 and 3e-2 on real weights
+    "`CascadedEMA`, α = 0.01, γ = 0.1": ("cascaded_ema_squared", "cascaded_ema_squared_real_3e-2"),
+    "the same, α decays linearly": ("cascaded_ema", None),
+    "`CascadedEMA`, γ = 0.3": ("cascaded_ema_squared_gamma_0.3", None),
+    "`CascadedEMA`, γ = 0.03": ("cascaded_ema_squared_gamma_0.03", None),
+    "`CascadedEMA`, α = γ = 0.03": ("cascaded_ema_squared_alpha_gamma_0.03", None),
+    "`CascadedEMA` of normalized gradients, τ = 0.02": ("hysteresis_0.02", None),
+    "`EMA`, α = 5e-4": ("ema", None),
+    "`recipes.bop(1e-8, γ)`, γ from 1e-3, linearly": ("bop", None),
+    "Diode, β₁ = 0.9, 1 − β₂ from 0.01": ("decayed_diode", None),
+    "normalized gradients in a saturating `Integrator`, τ = 0.9": ("cusum", "cusum_real_3e-2"),
+    "the same, τ = 0.5": ("cusum_threshold_0.5", None),
+    "signs of gradients in it, τ = 0.9": ("cusum_sign", None),
+    "latent Adam, 0.01": ("latent_adam", "latent_adam_real_3e-2"),
+    "latent Adam, 0.03": (None, "latent_adam_3e-2"),
+}
+ROUNDED = {  # by α, in filter_search/: float32, bfloat16, and that rounded to the nearest
+    "0.01": ("cascaded_ema_squared", "bfloat16", "bfloat16_nearest"),
+    "0.001": (
+        "cascaded_ema_squared_alpha_1e-3",
+        "bfloat16_alpha_1e-3",
+        "bfloat16_nearest_alpha_1e-3",
+    ),
 }
 
 
@@ -101,9 +119,42 @@ def accuracy() -> str:
     return "\n".join(lines)
 
 
+def searched(folder: pathlib.Path) -> dict[str, list[dict[str, Any]]]:
+    """What benchmarks/filter_search.py found: the runs of each candidate."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(folder.glob("*.json")):
+        record = json.loads(path.read_text("utf-8"))
+        found.setdefault(record["candidate"], []).append(record)
+    return found
+
+
+def search() -> str:
+    """The candidates on a smaller network, and what becomes of state in bfloat16 there."""
+    found = searched(RESULTS / "filter_search")
+
+    def result(name: str | None) -> str:
+        runs = found.get(name or "", [])
+        value = mean([100 * run["test_accuracy"] for run in runs]) if runs else ""
+        return f"{value} ({len(runs)})" if len(runs) > 1 else value
+
+    rows = [(label, *map(result, pair)) for label, pair in SEARCHED.items()]
+    rounded = [(alpha, *map(result, three)) for alpha, three in ROUNDED.items()]
+    return "\n".join(
+        [
+            "| binary weights | real weights: Adam 0.01 | Adam 0.03 |",
+            "|---|---|---|",
+            *(f"| {' | '.join(row)} |" for row in rows if any(row[1:])),
+            "",
+            "| α of `CascadedEMA` | float32 | bfloat16 | bfloat16, rounded to the nearest |",
+            "|---|---|---|---|",
+            *(f"| {' | '.join(row)} |" for row in rounded),
+        ]
+    )
+
+
 def speed() -> str:
     steps, memory, training = map(read, ("optimizer_step", "memory", "training_throughput"))
-    parts, held = steps["largest_in_parts"], memory["bytes_per_binary_weight"]
+    parts, held = steps["in_parts"], memory["bytes_per_binary_weight"]
     one = steps["sizes"][str(parts["weights"])]
     lines = [
         f"| {parts['weights'] / 1e6:.1f} M binary weights | ms a step in {parts['variables']} "
@@ -144,7 +195,7 @@ def epoch() -> str:
     return f"An epoch of `examples/cifar10.py` took {total:.0f} s: {shares}."
 
 
-TABLES = {"accuracy": accuracy, "speed": speed}
+TABLES = {"accuracy": accuracy, "search": search, "speed": speed}
 
 
 def main() -> None:

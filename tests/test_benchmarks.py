@@ -40,14 +40,15 @@ def assert_fits(output):
 
 
 def test_optimizer_step(tmp_path):
-    few = ("--rounds", 2, "--variables", 3, "--variable-size", 50)
+    few = ("--rounds", 2, "--variables", 3, "--variable-size", 50, "--split", 70000)
     optimizers = ("--optimizers", "CascadedEMA", "Adam")
-    record, output = run(tmp_path, "optimizer_step", "--sizes", 1000, 70000, *few, *optimizers)
+    record, output = run(tmp_path, "optimizer_step", "--sizes", 1000, 1e12, *few, *optimizers)
     assert_machine(record)
     assert_fits(output)
     assert record["sizes"].keys() == {"1000", "70000"}
+    assert "1,000,000,000,000 weights do not fit" in output
     assert record["sizes"]["1000"].keys() == {"copy", "CascadedEMA", "Adam"}
-    assert record["largest_in_parts"]["rows"].keys() == {"copy", "CascadedEMA", "Adam"}
+    assert record["in_parts"]["rows"].keys() == {"copy", "CascadedEMA", "Adam"}
     assert (tmp_path / "results" / "optimizer_step.png").stat().st_size > 5000
 
 
@@ -95,13 +96,13 @@ def test_accuracy_cifar10(small_cifar10, tmp_path):
     few = ("--epochs", 1, "--width", 2, "--data-dir", small_cifar10)
     folder = tmp_path / "results" / "accuracy_cifar10_epochs1_width2"
     _, output = run(tmp_path, "accuracy_cifar10", "ema", "latent_sgd", *few)
-    names = ["ema_0.003", "ema_0.01", "latent_sgd_0.1", "latent_sgd_1"]
+    names = ["ema_0.0005", "ema_0.001", "latent_sgd_0.1", "latent_sgd_1", "latent_sgd_3"]
     assert sorted(path.stem for path in folder.iterdir()) == [f"{n}_seed1" for n in names]
     records = {path.stem: json.loads(path.read_text("utf-8")) for path in folder.iterdir()}
     for record in records.values():
         assert_machine(record)
         assert len(record["history"]["val_accuracy"]) == 1
-    assert "flip_ratio" in records["ema_0.01_seed1"]["history"]
+    assert "flip_ratio" in records["ema_0.0005_seed1"]["history"]
     table = output.splitlines()[-2:]
     assert_fits("\n".join(table))
     rows = {line.split()[0]: line.split() for line in table}
@@ -109,11 +110,11 @@ def test_accuracy_cifar10(small_cifar10, tmp_path):
         own = [r for name, r in records.items() if name.startswith(family)]
         best = max(100 * record["history"]["val_accuracy"][-1] for record in own)
         assert float(row[2]) == pytest.approx(best, abs=0.051) and row[3] == "1"
-    (folder / "ema_0.01_seed1.json").unlink()
+    (folder / "ema_0.0005_seed1.json").unlink()
     _, output = run(tmp_path, "accuracy_cifar10", "ema", *few)
-    assert "ema_0.01_seed1" in output and "ema_0.003_seed1" not in output
-    again = json.loads((folder / "ema_0.01_seed1.json").read_text("utf-8"))
-    assert again["history"] == records["ema_0.01_seed1"]["history"]
+    assert "ema_0.0005_seed1" in output and "ema_0.001_seed1" not in output
+    again = json.loads((folder / "ema_0.0005_seed1.json").read_text("utf-8"))
+    assert again["history"] == records["ema_0.0005_seed1"]["history"]
 
 
 def test_filter_search(small_cifar10, tmp_path):
