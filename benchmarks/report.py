@@ -48,13 +48,9 @@ SEARCHED = {  # what to call it: in filter_search/, with Adam 1e-2 and 3e-2 on r
     "latent Adam, 0.01": ("latent_adam", "latent_adam_real_3e-2"),
     "latent Adam, 0.03": (None, "latent_adam_3e-2"),
 }
-ROUNDED = {  # by α, in filter_search/: float32, bfloat16, and that rounded to the nearest
-    "0.01": ("cascaded_ema_squared", "bfloat16", "bfloat16_nearest"),
-    "0.001": (
-        "cascaded_ema_squared_alpha_1e-3",
-        "bfloat16_alpha_1e-3",
-        "bfloat16_nearest_alpha_1e-3",
-    ),
+STATES = ("cascaded_ema_squared", "bfloat16", "bfloat16_nearest")  # in filter_search/, by α
+ROUNDED = {"1e-2": STATES} | {
+    alpha: tuple(f"{name}_alpha_{alpha}" for name in STATES) for alpha in ("1e-3", "1e-4")
 }
 
 
