@@ -63,7 +63,7 @@ FILTERS: dict[str, tuple[Make, tuple[float, ...]]] = {
         (0.998, 0.99),
     ),
 }
-# Optimizers of latent weights, clipped at ±1. The Adam that trains real weights is this one.
+# Optimizers of latent weights, clipped at ±1: `latent_adam` is one Adam for all weights.
 LATENT: dict[str, tuple[Make, tuple[float, ...]]] = {
     "latent_adam": (lambda decay, rate, real: Adam(decay(rate)), (1e-2, 3e-2, 1e-3)),
     "latent_sgd": (

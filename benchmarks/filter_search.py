@@ -61,6 +61,7 @@ class Candidate:
 
     optimizer: Callable[[Decay], tf.keras.optimizers.Optimizer]
     latent: bool = False  # clipped
+    nearest: bool = False  # narrow state is rounded to the nearest instead of by chance
 
 
 def cascaded(
@@ -71,6 +72,10 @@ def cascaded(
             filters.CascadedEMA(decay(alpha, power=power), gamma), decay(real), **kwargs
         )
     )
+
+
+def bfloat16(alpha: float, nearest: bool = False) -> Candidate:
+    return dataclasses.replace(cascaded(alpha, state_dtype="bfloat16"), nearest=nearest)
 
 
 def ema(alpha: float) -> Candidate:
@@ -137,13 +142,13 @@ CANDIDATES = {
     "cascaded_ema_squared_gamma_0.03": cascaded(gamma=0.03),
     "cascaded_ema_squared_alpha_gamma_0.03": cascaded(0.03, gamma=0.03),
     "cascaded_ema_power_4": cascaded(power=4.0),
-    "bfloat16": cascaded(state_dtype="bfloat16"),
-    "bfloat16_nearest": cascaded(state_dtype="bfloat16"),
-    "bfloat16_alpha_1e-3": cascaded(1e-3, state_dtype="bfloat16"),
-    "bfloat16_nearest_alpha_1e-3": cascaded(1e-3, state_dtype="bfloat16"),
+    "bfloat16": bfloat16(1e-2),
+    "bfloat16_nearest": bfloat16(1e-2, nearest=True),
+    "bfloat16_alpha_1e-3": bfloat16(1e-3),
+    "bfloat16_nearest_alpha_1e-3": bfloat16(1e-3, nearest=True),
     "cascaded_ema_squared_alpha_1e-4": cascaded(1e-4),
-    "bfloat16_alpha_1e-4": cascaded(1e-4, state_dtype="bfloat16"),
-    "bfloat16_nearest_alpha_1e-4": cascaded(1e-4, state_dtype="bfloat16"),
+    "bfloat16_alpha_1e-4": bfloat16(1e-4),
+    "bfloat16_nearest_alpha_1e-4": bfloat16(1e-4, nearest=True),
     "ema": ema(5e-4),
     "ema_alpha_3e-3": ema(3e-3),
     "hysteresis_0": hysteresis(0.0),
@@ -168,13 +173,6 @@ CANDIDATES = {
 }
 
 
-def rounding(name: str) -> contextlib.AbstractContextManager[Any]:
-    """Where a candidate's name says so, state is rounded to the nearest instead of by chance."""
-    if "_nearest" not in name:
-        return contextlib.nullcontext()
-    return mock.patch.object(_rounding, "stochastic", lambda value, drawn: value)
-
-
 def train(name: str, seed: int, data_dir: str | None) -> None:
     """One run, in a process of its own."""
     tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -190,7 +188,8 @@ def train(name: str, seed: int, data_dir: str | None) -> None:
     loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, metrics=["accuracy"])
     options = argparse.Namespace(batch_size=128, seed=seed)
-    with rounding(name):
+    nearest = mock.patch.object(_rounding, "stochastic", lambda value, drawn: value)
+    with nearest if candidate.nearest else contextlib.nullcontext():
         history = model.fit(
             halved(cifar10.train_batches(options, arrays["train"], None, 0, steps)),
             epochs=EPOCHS,

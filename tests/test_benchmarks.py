@@ -170,6 +170,21 @@ def test_every_family_has_its_row(benchmark):
     assert benchmark("report").FAMILIES.keys() == benchmark("accuracy_cifar10").ALL.keys()
 
 
+def test_every_searched_row_is_of_a_candidate(benchmark):
+    report = benchmark("report")
+    names = {name for row in (*report.SEARCHED.values(), *report.ROUNDED.values()) for name in row}
+    assert names - {None} <= benchmark("filter_search").CANDIDATES.keys()
+
+
+def test_a_cell_of_the_search_is_the_mean_of_its_runs(benchmark):
+    report = benchmark("report")
+    paths = (report.RESULTS / "filter_search").glob("cascaded_ema_squared_seed*.json")
+    runs = [100 * json.loads(path.read_text("utf-8"))["test_accuracy"] for path in paths]
+    row = next(line for line in report.search().splitlines() if "α = 0.01, γ = 0.1" in line)
+    expected = f"{np.mean(runs):.1f} ± {np.std(runs, ddof=1):.1f} ({len(runs)})"
+    assert row.split(" | ")[1] == expected
+
+
 def test_the_readmes_tables_are_of_the_results(benchmark):
     report = benchmark("report")
     text = report.README.read_text("utf-8")
