@@ -96,18 +96,15 @@ def page(
     )
 
 
-def hysteresis(
-    threshold: float, alpha: float = 1e-2, gamma: float = 0.1, power: float = 2.0
-) -> Candidate:
+def hysteresis(threshold: float) -> Candidate:
     """CascadedEMA of normalized gradients: the threshold is in units of their root mean square."""
-    first = normalized(1.0, 1e-2)
-    return Candidate(
-        lambda decay: flip(
-            filters.Cascade(first, filters.CascadedEMA(decay(alpha, power=power), gamma)),
-            decay(1e-2),
-            threshold=threshold,
-        )
-    )
+
+    def make(decay: Decay) -> tf.keras.optimizers.Optimizer:
+        smoothed = filters.CascadedEMA(decay(1e-2, power=2.0), 0.1)
+        both = filters.Cascade(normalized(1.0, 1e-2), smoothed)
+        return flip(both, decay(1e-2), threshold=threshold)
+
+    return Candidate(make)
 
 
 def bop(rate: float, threshold: float) -> Candidate:
