@@ -18,6 +18,7 @@ import pathlib
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import larq_filters as lqf
 from larq_filters import filters, recipes
@@ -37,8 +38,8 @@ NAME = "accuracy_cifar10"  # of a folder and a picture in results/
 DEFAULTS = {"epochs": 10, "width": 16}
 
 
-def cascaded(alpha: Schedule, real: Schedule) -> tf.keras.optimizers.Optimizer:
-    return flip(filters.CascadedEMA(alpha, 0.1), real)
+def cascaded(alpha: Schedule, real: Schedule, **kwargs: Any) -> tf.keras.optimizers.Optimizer:
+    return flip(filters.CascadedEMA(alpha, 0.1), real, **kwargs)
 
 
 # By family, then by variant, the likeliest first: from decay, variant and the rate of real weights.
@@ -47,6 +48,10 @@ FILTERS: dict[str, tuple[Make, tuple[float, ...]]] = {
     "cascaded_ema": (lambda decay, a, real: cascaded(decay(a), real), (1e-2, 3e-2, 3e-3)),
     "cascaded_ema_squared": (
         lambda decay, a, real: cascaded(decay(a, power=2.0), real),
+        (1e-2,),
+    ),
+    "cascaded_ema_squared_bfloat16": (
+        lambda decay, a, real: cascaded(decay(a, power=2.0), real, state_dtype="bfloat16"),
         (1e-2,),
     ),
     "ema": (lambda decay, a, real: flip(filters.EMA(decay(a)), real), (1e-3, 5e-4)),
@@ -70,7 +75,7 @@ LATENT: dict[str, tuple[Make, tuple[float, ...]]] = {
         lambda decay, rate, real: LatentSGD(
             decay(rate), momentum=0.9, weight_decay=1e-4, real_optimizer=Adam(real)
         ),
-        (3.0, 10.0, 1.0),
+        (10.0, 3.0, 30.0, 1.0),
     ),
 }
 ALL = FILTERS | LATENT

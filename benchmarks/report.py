@@ -24,6 +24,10 @@ REAL_RATE = 1e-2  # of the Adam that trains real weights, where a recipe does no
 FAMILIES = {  # in accuracy_cifar10/: what to call it, and what its variants are
     "cascaded_ema_squared": ("`FilteredFlip(alpha, decay_steps=...)`: `CascadedEMA`", "α"),
     "cascaded_ema": ("`CascadedEMA`, α decays linearly", "α"),
+    "cascaded_ema_squared_bfloat16": (
+        '`FilteredFlip(alpha, decay_steps=..., state_dtype="bfloat16")`',
+        "α",
+    ),
     "ema": ("`EMA`, α decays linearly", "α"),
     "bop": ("`recipes.bop`, τ = 1e-8, γ decays linearly", "γ"),
     "bop2ndorder": ("`recipes.bop2ndorder`, τ = 1e-6, σ = 1e-3, γ decays linearly", "γ"),

@@ -96,7 +96,7 @@ def test_accuracy_cifar10(small_cifar10, tmp_path):
     few = ("--epochs", 1, "--width", 2, "--data-dir", small_cifar10)
     folder = tmp_path / "results" / "accuracy_cifar10_epochs1_width2"
     _, output = run(tmp_path, "accuracy_cifar10", "ema", "latent_sgd", *few)
-    names = ["ema_0.0005", "ema_0.001", "latent_sgd_10", "latent_sgd_1", "latent_sgd_3"]
+    names = ["ema_0.0005", "ema_0.001", "latent_sgd_10", "latent_sgd_3", "latent_sgd_30"]
     assert sorted(path.stem for path in folder.iterdir()) == [f"{n}_seed1" for n in names]
     records = {path.stem: json.loads(path.read_text("utf-8")) for path in folder.iterdir()}
     for record in records.values():
@@ -164,6 +164,28 @@ def test_the_best_of_n_trials_on_average(benchmark):
         np.mean([max(some) for some in itertools.combinations(scores, n)]) for n in range(1, 6)
     ]
     np.testing.assert_allclose(benchmark("search_budget").expected_best(scores), expected)
+
+
+def test_time_is_charged_to_the_callback_that_spent_it(benchmark):
+    """Clocks are before, between and after two callbacks; `fit` runs a step between hooks."""
+    notes, now = [], 0.0
+    for hook, first, second, then in (
+        ("on_epoch_begin", 1, 2, 100),
+        ("on_train_batch_begin", 3, 4, 1000),  # the step
+        ("on_train_batch_end", 5, 6, 100),
+        ("on_train_batch_begin", 7, 8, 2000),
+        ("on_train_batch_end", 9, 10, 100),
+        ("on_epoch_end", 11, 12, 0),
+    ):
+        for clock, seconds in (("start", first), ("one", second), ("two", then)):
+            notes.append((clock, hook, now))
+            now += seconds
+    inside, steps = benchmark("epoch_profile").spent(notes, scale=50)
+    assert inside == {
+        "one": 1 + 11 + 50 * (3 + 5 + 7 + 9),
+        "two": 2 + 12 + 50 * (4 + 6 + 8 + 10),
+    }
+    assert steps == [1000, 2000]
 
 
 def test_every_family_has_its_row(benchmark):
