@@ -75,7 +75,7 @@ LATENT: dict[str, tuple[Make, tuple[float, ...]]] = {
         lambda decay, rate, real: LatentSGD(
             decay(rate), momentum=0.9, weight_decay=1e-4, real_optimizer=Adam(real)
         ),
-        (10.0, 3.0, 30.0, 1.0),
+        (30.0, 10.0, 100.0, 3.0, 1.0),
     ),
 }
 ALL = FILTERS | LATENT

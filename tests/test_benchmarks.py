@@ -96,7 +96,7 @@ def test_accuracy_cifar10(small_cifar10, tmp_path):
     few = ("--epochs", 1, "--width", 2, "--data-dir", small_cifar10)
     folder = tmp_path / "results" / "accuracy_cifar10_epochs1_width2"
     _, output = run(tmp_path, "accuracy_cifar10", "ema", "latent_sgd", *few)
-    names = ["ema_0.0005", "ema_0.001", "latent_sgd_10", "latent_sgd_3", "latent_sgd_30"]
+    names = ["ema_0.0005", "ema_0.001", "latent_sgd_100", "latent_sgd_10", "latent_sgd_30"]
     assert sorted(path.stem for path in folder.iterdir()) == [f"{n}_seed1" for n in names]
     records = {path.stem: json.loads(path.read_text("utf-8")) for path in folder.iterdir()}
     for record in records.values():
