@@ -13,6 +13,7 @@ its last backup.
 
 import argparse
 import functools
+import itertools
 import json
 import pathlib
 import shutil
@@ -157,11 +158,11 @@ def show(name: str) -> None:
         f", real {one.real_rate:g}" if one.real_rate not in (None, report.REAL_RATE) else ""
         for one in standings
     ]
-    print(f"{'family':<32} {'best':>6} {'test accuracy %':>15} {'seeds':>5}  others")
+    print(f"{'family':<32} {'value':>6} {'test accuracy, %':>16} {'seeds':>5}")
     for more, one in zip(real, standings, strict=True):
-        row = one.accuracies[one.best]
-        figures = f"{one.best:>6g} {report.mean(row):>15} {len(row):>5}  {report.others(one)}"
-        print(f"{one.family + more:<32} {figures}")
+        labels = itertools.chain([one.family + more], itertools.repeat(""))
+        for label, (variant, row) in zip(labels, one.accuracies.items(), strict=False):
+            print(f"{label:<32} {variant:>6g} {report.mean(row):>16} {len(row):>5}")
     size = (7, 0.4 * len(standings) + 1.2)
     figure, axes = pyplot.subplots(figsize=size, layout="constrained")
     for row, one in enumerate(standings):
