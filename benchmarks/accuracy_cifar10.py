@@ -23,12 +23,11 @@ from typing import Any
 
 import larq_filters as lqf
 from larq_filters import filters, recipes
-from larq_filters._latent_sgd import LatentSGD
 
 import machine
 import report
 import tensorflow as tf
-from candidates import LATENT_KERNEL, Adam, Decay, Schedule, flip
+from candidates import LATENT_KERNEL, Adam, Decay, Schedule, flip, latent_sgd
 from matplotlib import pyplot
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "examples"))
@@ -73,9 +72,7 @@ FILTERS: dict[str, tuple[Make, tuple[float, ...]]] = {
 LATENT: dict[str, tuple[Make, tuple[float, ...]]] = {
     "latent_adam": (lambda decay, rate, real: Adam(decay(rate)), (1e-2, 3e-2, 1e-3)),
     "latent_sgd": (
-        lambda decay, rate, real: LatentSGD(
-            decay(rate), momentum=0.9, weight_decay=1e-4, real_optimizer=Adam(real)
-        ),
+        lambda decay, rate, real: latent_sgd(decay(rate), real),
         (30.0, 10.0, 100.0, 3.0, 1.0),
     ),
 }

@@ -5,6 +5,7 @@ from typing import Any
 
 import larq_filters as lqf
 from larq_filters import filters
+from larq_filters._latent_sgd import LatentSGD
 
 import tensorflow as tf
 
@@ -17,3 +18,8 @@ LATENT_KERNEL = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_cl
 def flip(filter: filters.Filter, real: Schedule, **kwargs: Any) -> lqf.optimizers.FilteredFlip:
     """`FilteredFlip` whose real weights are trained by Adam."""
     return lqf.optimizers.FilteredFlip(filter=filter, real_optimizer=Adam(real), **kwargs)
+
+
+def latent_sgd(rate: Schedule, real: Schedule) -> tf.keras.optimizers.Optimizer:
+    """SGD with momentum and weight decay for the latent weights, Adam for the real ones."""
+    return LatentSGD(rate, momentum=0.9, weight_decay=1e-4, real_optimizer=Adam(real))

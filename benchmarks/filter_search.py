@@ -30,7 +30,7 @@ import larq as lq
 import machine
 import report
 import tensorflow as tf
-from candidates import LATENT_KERNEL, Adam, Decay, Schedule, flip
+from candidates import LATENT_KERNEL, Adam, Decay, Schedule, flip, latent_sgd
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "examples"))
 import cifar10
@@ -96,6 +96,17 @@ def page(
     )
 
 
+def saturating(rate: float = 300.0, power: float = 1.0, threshold: float = 0.0) -> Candidate:
+    """What SGD with a learning rate of rate/10, momentum 0.9 and a clip is, without weight decay."""
+
+    def make(decay: Decay) -> tf.keras.optimizers.Optimizer:
+        summed = filters.Integrator(decay(rate, power=power), limit=1.0)
+        both = filters.Cascade(filters.EMA(0.1), summed)
+        return flip(both, decay(1e-2), threshold=threshold)
+
+    return Candidate(make)
+
+
 def hysteresis(threshold: float) -> Candidate:
     """CascadedEMA of normalized gradients: the threshold is in units of their root mean square."""
 
@@ -134,6 +145,8 @@ CANDIDATES = {
     "cascaded_ema_squared": cascaded(),
     "cascaded_ema_squared_real_3e-2": cascaded(real=3e-2),
     "cascaded_ema_squared_real_1e-1": cascaded(real=1e-1),
+    "cascaded_ema_squared_alpha_3e-2": cascaded(3e-2),
+    "cascaded_ema_squared_alpha_3e-3": cascaded(3e-3),
     "cascaded_ema_squared_alpha_1e-3": cascaded(1e-3),
     "cascaded_ema_squared_gamma_0.3": cascaded(gamma=0.3),
     "cascaded_ema_squared_gamma_0.03": cascaded(gamma=0.03),
@@ -163,6 +176,10 @@ CANDIDATES = {
     "cusum_sigma_1e-3": page(first=normalized(1.0, 1e-3)),
     "cusum_sign": page(first=filters.Sign()),
     "cusum_real_3e-2": page(real=3e-2),
+    "saturating": saturating(),
+    "saturating_squared": saturating(power=2.0),
+    "saturating_threshold_0.5": saturating(threshold=0.5),
+    "latent_sgd_30": Candidate(lambda decay: latent_sgd(decay(30.0), decay(1e-2)), latent=True),
     "latent_adam": latent_adam(1e-2),
     "latent_adam_3e-2": latent_adam(3e-2),
     "latent_adam_1e-1": latent_adam(1e-1),

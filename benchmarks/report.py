@@ -39,6 +39,8 @@ FAMILIES = {  # in accuracy_cifar10/: what to call it, and what its variants are
 SEARCHED = {  # what to call it: in filter_search/, with Adam 1e-2 and 3e-2 on real weights
     "`CascadedEMA`, α = 0.01, γ = 0.1": ("cascaded_ema_squared", "cascaded_ema_squared_real_3e-2"),
     "the same, α decays linearly": ("cascaded_ema", None),
+    "`CascadedEMA`, α = 0.03": ("cascaded_ema_squared_alpha_3e-2", None),
+    "`CascadedEMA`, α = 0.003": ("cascaded_ema_squared_alpha_3e-3", None),
     "`CascadedEMA`, γ = 0.3": ("cascaded_ema_squared_gamma_0.3", None),
     "`CascadedEMA`, γ = 0.03": ("cascaded_ema_squared_gamma_0.03", None),
     "`CascadedEMA`, α = γ = 0.03": ("cascaded_ema_squared_alpha_gamma_0.03", None),
@@ -49,6 +51,7 @@ SEARCHED = {  # what to call it: in filter_search/, with Adam 1e-2 and 3e-2 on r
     "normalized gradients in a saturating `Integrator`, τ = 0.9": ("cusum", "cusum_real_3e-2"),
     "the same, τ = 0.5": ("cusum_threshold_0.5", None),
     "signs of gradients in it, τ = 0.9": ("cusum_sign", None),
+    "`EMA` in it, as of clipped SGD with rate 30, τ = 0": ("saturating", None),
     "latent Adam, 0.01": ("latent_adam", "latent_adam_real_3e-2"),
     "latent Adam, 0.03": (None, "latent_adam_3e-2"),
 }
