@@ -97,7 +97,7 @@ def page(
 
 
 def saturating(rate: float = 300.0, power: float = 1.0, threshold: float = 0.0) -> Candidate:
-    """What SGD with a learning rate of rate/10, momentum 0.9 and a clip is, without weight decay."""
+    """As a filter, clipped SGD with momentum 0.9 and a tenth of the rate; no weight decay."""
 
     def make(decay: Decay) -> tf.keras.optimizers.Optimizer:
         summed = filters.Integrator(decay(rate, power=power), limit=1.0)
