@@ -52,6 +52,7 @@ SEARCHED = {  # what to call it: in filter_search/, with Adam 1e-2 and 3e-2 on r
     "the same, τ = 0.5": ("cusum_threshold_0.5", None),
     "signs of gradients in it, τ = 0.9": ("cusum_sign", None),
     "`EMA` in it, as of clipped SGD with rate 30, τ = 0": ("saturating", None),
+    "latent SGD, 30": ("latent_sgd_30", None),
     "latent Adam, 0.01": ("latent_adam", "latent_adam_real_3e-2"),
     "latent Adam, 0.03": (None, "latent_adam_3e-2"),
 }
