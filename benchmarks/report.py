@@ -195,7 +195,10 @@ def epoch() -> str:
     spent = read("epoch_profile")["seconds_of_an_epoch"]
     total = sum(spent.values())
     parts = sorted(spent.items(), key=lambda item: -item[1])
-    shares = ", ".join(f"{name} {seconds / total:.1%}" for name, seconds in parts)
+    shares = ", ".join(
+        f"{name} {seconds / total:.1%}" if seconds > 0 else f"{name} too little to measure"
+        for name, seconds in parts  # a difference of two medians may be negative
+    )
     return f"An epoch of `examples/cifar10.py` took {total:.0f} s: {shares}."
 
 
