@@ -22,7 +22,7 @@ test-oldest: .venv-oldest/$(STAMP)
 
 # Kills a training twenty times and compares what it ends with.
 soak: .venv/$(STAMP)
-	timeout 600 .venv/bin/python tests/soak.py
+	timeout 600 .venv/bin/python tests/support/soak.py
 
 # The short benchmarks, in under ten minutes, and the README's tables of all.
 benchmark: .venv/$(STAMP)
@@ -52,11 +52,11 @@ python:
 	.venv/bin/pip install --quiet --editable '.[dev]'
 	touch $@
 
-.venv-oldest/$(STAMP): setup.py pyproject.toml tests/oldest.txt | python
+.venv-oldest/$(STAMP): setup.py pyproject.toml tests/support/oldest.txt | python
 	rm -rf .venv-oldest
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/pip install --quiet --upgrade pip
-	.venv-oldest/bin/pip install --quiet --editable '.[dev]' --constraint tests/oldest.txt
+	.venv-oldest/bin/pip install --quiet --editable '.[dev]' --constraint tests/support/oldest.txt
 	touch $@
 
 clean:

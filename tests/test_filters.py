@@ -39,7 +39,7 @@ STATEFUL = {
     "Sign": F.Sign(),
     "Diode": F.Cascade(F.EMA(0.1), F.Sign(), F.EMA(0.01)),
 }
-TWINS = {  # the plain twin of tests/reference.py for each
+TWINS = {  # the plain twin of tests/support/reference.py for each
     "EMA": reference.EMA(0.3),
     "EMA, slow": reference.EMA(1e-4),
     "EMA, none": reference.EMA(1),

@@ -5,10 +5,10 @@ import larq_filters as lqf
 import numpy as np
 import pytest
 import tensorflow as tf
-import test_oracles
 from helpers import assert_one_sentence, binary_variable, train
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from oracles import load
 from reference import keras_sgd, torch_sgd
 
 recipes, F = lqf.recipes, lqf.filters
@@ -237,7 +237,7 @@ def test_recipes_serialize(filter):
     ],
 )
 def test_peers_equal_their_recordings(name, make):
-    o = test_oracles.load(name)
+    o = load(name)
     optimizer = make(o)
     weights = binary_variable(o["initial_weights"])
     optimizer.build([weights])

@@ -15,7 +15,7 @@ import time
 
 import tensorflow as tf
 
-EXAMPLE = pathlib.Path(__file__).parent.parent / "examples" / "cifar10.py"
+EXAMPLE = pathlib.Path(__file__).parents[2] / "examples" / "cifar10.py"
 
 DEVICES = {"one device": (), "two": ("--strategy", "mirrored", "--logical-devices", "2")}
 

@@ -10,14 +10,14 @@ import subprocess
 import sys
 import time
 
-HERE = pathlib.Path(__file__).parent
+SUPPORT = pathlib.Path(__file__).parent / "support"
 
 
 @contextlib.contextmanager
 def started(folder, *arguments, **environment):
     """A process of searching.py, ended for good at the end."""
     name = environment.get("KERASTUNER_TUNER_ID", "alone")
-    command = [sys.executable, HERE / "searching.py", folder, *arguments]
+    command = [sys.executable, SUPPORT / "searching.py", folder, *arguments]
     with (folder / f"{name}.log").open("a") as log:
         process = subprocess.Popen(
             [str(part) for part in command],
@@ -124,7 +124,7 @@ print("found", tuner.get_best_models()[0].__class__.__module__)
 
 
 def run(code, folder):
-    code = "import numpy as np\n" + code.format(here=str(HERE), folder=str(folder))
+    code = "import numpy as np\n" + code.format(here=str(SUPPORT), folder=str(folder))
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
 
 

@@ -1,21 +1,14 @@
 """Replays what other projects' released optimizers did, through the public interface."""
 
-import pathlib
-
 import larq_filters as lqf
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import binary_variable, train
+from oracles import load
 
 F = lqf.filters
-FOLDER = pathlib.Path(__file__).parent / "oracles"
-
-
-def load(name):
-    with np.load(FOLDER / f"{name}.npz") as file:
-        return dict(file)
 
 
 class Recorded(tf.keras.optimizers.schedules.LearningRateSchedule):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from helpers import assert_same, free_addresses
 
-HERE = pathlib.Path(__file__).parent
+SUPPORT = pathlib.Path(__file__).parent / "support"
 EPOCHS, STEPS = 7, 56
 ARGUMENTS = ("--epochs", EPOCHS, "--batch-size", 64, "--width", 4)
 TWO_DEVICES = ("--logical-devices", 2)
@@ -29,7 +29,7 @@ class Workers:
         for i, path in enumerate(self.notes):
             task = {"cluster": cluster, "task": {"type": "worker", "index": i}}
             environment = os.environ | {"TF_CONFIG": json.dumps(task)}
-            command = [sys.executable, HERE / "worker.py", path, *ARGUMENTS, *arguments]
+            command = [sys.executable, SUPPORT / "worker.py", path, *ARGUMENTS, *arguments]
             command += ["--strategy", strategy, "--data-dir", data, "--output", folder / "h.json"]
             with path.with_suffix(".log").open("w") as log:
                 self.processes.append(
@@ -162,7 +162,7 @@ def assert_went_on(workers, uninterrupted):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_parameter_servers(workers):
     """One worker does exactly what one device does; two work at once, and do not wait."""
-    command = [sys.executable, HERE / "parameter_servers.py", f"{workers}", "2"]
+    command = [sys.executable, SUPPORT / "parameter_servers.py", f"{workers}", "2"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout.splitlines()[-1])
@@ -198,7 +198,7 @@ class Cluster:
             process.wait()
 
     def start(self, name, *tasks):
-        command = [sys.executable, HERE / "cluster.py", self.folder, *tasks]
+        command = [sys.executable, SUPPORT / "cluster.py", self.folder, *tasks]
         with (self.folder / f"{name}.log").open("w") as log:
             self.processes.append(
                 subprocess.Popen([str(part) for part in command], stdout=log, stderr=log)
