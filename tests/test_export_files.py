@@ -363,49 +363,82 @@ class FakeQuant(layers.Layer):
         return {**super().get_config(), "bound": self.bound}
 
 
-@pytest.mark.parametrize("dtype", ["float32", "int8"])
-def test_int8(dtype, digits):
+def on_a_grid(shape, seed=0):
+    """Whole multiples of 1/64 that int8 holds exactly: the largest of each channel is 127/64."""
+    values = np.random.default_rng(seed).integers(-127, 128, shape)
+    values.reshape(-1, shape[-1])[0] = 127
+    return values / 64
+
+
+def batch_norm(factor, shift):
+    """With a power of two as its factor, as float32 makes 1 of 0.999 and the 0.001 of Keras."""
+    layer = layers.BatchNormalization(beta_initializer=keras.initializers.Constant(shift))
+    layer.gamma_initializer = keras.initializers.Constant(factor)
+    layer.moving_variance_initializer = keras.initializers.Constant(0.999)
+    return layer
+
+
+def exact_in_int8():
+    """A network all of whose sums are exact, in int8 as in floats.
+
+    Steps of fake quantization are powers of two, and all numbers whole multiples of smaller ones,
+    so no order of sums changes anything. Small shifts keep what is rounded to a step away from
+    halves, as int8 kernels round twice.
+    """
     model = keras.Sequential(
         [
             keras.Input((8, 8, 1)),
-            FakeQuant(1.0),
-            layers.Conv2D(32, 3, padding="same", use_bias=False),
-            layers.BatchNormalization(momentum=0.9),
-            FakeQuant(4.0),
+            FakeQuant(127.5 / 64),
+            layers.Conv2D(16, 3, padding="same", use_bias=False),
+            batch_norm(1 / 16, 1 / 16384),
+            FakeQuant(127.5 / 32),
             conv(),
-            layers.BatchNormalization(momentum=0.9),
-            FakeQuant(4.0),
-            layers.GlobalAveragePooling2D(),
-            FakeQuant(2.0),
-            layers.Dense(10),
-            FakeQuant(16.0),
+            batch_norm(1 / 64, 1 / 32),
+            FakeQuant(127.5 / 128),
+            layers.MaxPooling2D(4),
+            layers.Flatten(),
+            layers.Dense(10, bias_initializer=keras.initializers.Constant(1 / 4096)),
+            FakeQuant(127.5 / 8),
         ]
     )
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(
-        lqf.optimizers.FilteredFlip(1e-2, real_optimizer=keras.optimizers.Adam(1e-2)), loss
-    )
-    model.fit(*digits, epochs=3, verbose=0)
+    for layer in (model.layers[1], model.layers[9]):
+        kernel, *bias = layer.get_weights()
+        layer.set_weights([on_a_grid(kernel.shape), *bias])
+    bits = np.random.default_rng(1).choice([-1.0, 1.0], (3, 3, 16, 32))
+    model.layers[4].set_weights([bits])
+    return model
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_int8(dtype, digits):
+    model, images = exact_in_int8(), digits[0][:400]
     exported = convert(model, inference_input_type=dtype, inference_output_type=dtype)
     assert [r.packed for r in exported.report.layers] == [False, True, False]
-    assert [r.bytes for r in exported.report.layers] == [32 * 9, 32 * 9 * 4, 320]  # one a weight
+    assert [r.bytes for r in exported.report.layers] == [16 * 9, 32 * 9 * 4, 1280]  # one a weight
     interpreter = lce.testing.Interpreter(exported.model)
     assert interpreter.input_types == interpreter.output_types == [np.dtype(dtype)]
-    # Rounding to int8 turns signs of the binary layer's inputs in some images.
-    (difference,) = exported.verify(digits[0][:400], model, allowed=0.05).outputs
-    assert difference.agreement > 0.97 and 0 < difference.relative < 0.25
+    (difference,) = exported.verify(images, model, tolerance=0.0).outputs
+    assert difference.absolute == 0.0
+    outputs = model.predict(images, verbose=0)
+    assert np.abs(outputs).max() > 4 and len(np.unique(outputs)) > 50 and outputs.std(0).min() > 0.5
+    kernel, bias = model.layers[9].get_weights()
+    kernel[0] -= 1 / 8
+    model.layers[9].set_weights([kernel, bias])
     with pytest.raises(ValueError, match="computes something else"):
-        exported.verify(digits[0][:400], model, tolerance=1e-6)
+        exported.verify(images, model, tolerance=0.01)
 
 
 def test_zero_padding_in_int8():
     """Larq Compute Engine's fast kernels cannot, and the report says so."""
-    head = [FakeQuant(1.0), layers.Conv2D(8, 3), FakeQuant(4.0)]
-    model = stack(*head, conv(8, pad_values=0.0), FakeQuant(90.0), shape=(6, 6, 1))
+    head = [FakeQuant(127.5 / 64), layers.Conv2D(8, 3), FakeQuant(127.5 / 8)]
+    model = stack(*head, conv(8, pad_values=0.0), FakeQuant(127.5), shape=(6, 6, 1))
+    bias = np.full(8, 1 / 8192)  # sums are whole multiples of 1/4096, and steps 1/8
+    model.layers[1].set_weights([on_a_grid((3, 3, 1, 8)), bias])
     exported = convert(model)
     assert exported.report.kernels == ("reference",)
-    x = np.random.default_rng(0).uniform(-1, 1, size=(4, 6, 6, 1))
-    assert exported.verify(x, model).outputs[0].relative < 0.1
+    x = np.random.default_rng(0).integers(-64, 65, size=(4, 6, 6, 1)) / 64
+    assert exported.verify(x, model, tolerance=0.0).outputs[0].absolute == 0.0
+    assert np.abs(model.predict(x, verbose=0)).max() > 20
     assert len(lqf.export.benchmark(exported, runs=2).latencies) == 2
     model = stack(*head[:1], conv(9, 1), FakeQuant(9.0), conv(8, pad_values=0.0), FakeQuant(9.0))
     assert_one_sentence(lambda: convert(model), ValueError, "has no kernel for this file")

@@ -1,4 +1,4 @@
-"""Early warning: every private name of others that the package uses is listed here, and is there."""
+"""Early warning: every private name of others that the package uses is listed, and is there."""
 
 import ast
 import importlib
