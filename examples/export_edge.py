@@ -3,7 +3,8 @@
     python examples/export_edge.py
 
 Writes digits.tflite, which Larq Compute Engine runs, and the same as a C array in digits.h, for
-firmware that has no files. The file is compared with the model on every image held out.
+firmware that has no files. The file is compared with the model on every image held out; where a
+sum is next to 0, rounding may give it another sign on another processor, so 1 % may differ.
 """
 
 import argparse
@@ -48,7 +49,7 @@ def main() -> None:
     exported = lqf.export.convert(model, strict=True)
     print(f"\n{exported.report}\n")
     print(f"the file against the model, on {len(images)} images held out")
-    print(exported.verify(images, model))
+    print(exported.verify(images, model, allowed=0.01))
     if args.benchmark:
         print(f"\n{lqf.export.benchmark(exported)}")
 

@@ -30,21 +30,51 @@ OPTIMIZERS = {
 }
 
 
-def kernels(model):
-    values = [model.get_layer(name).get_weights()[0] for name in ("conv", "dense")]
-    return [np.where(value < 0, -1, 1) for value in values]
+NEAR = 1e-5  # at so small a latent weight, its sign is a matter of rounding
+
+
+def assert_trains_alike(latent, model, batches):
+    """Every binary weight after every step, but where rounding decides its sign; those are few.
+
+    Each step starts from the same weights and sees the same batch. Otherwise a single bit that
+    rounding turned, and on some processor it does, would make two networks of one.
+    """
+    signs, near = [], []
+    for step, batch in enumerate(batches):
+        for one in (latent, model):
+            one.train_on_batch(*batch)
+        pairs = list(zip(latent.trainable_variables, model.trainable_variables, strict=True))
+        for old, new in pairs:
+            w = tf.convert_to_tensor(old).numpy()
+            if getattr(old, "precision", 32) == 1:
+                near.append(np.abs(w) <= NEAR)
+                w = np.where(w < 0, -1, 1)
+                differs = (w != new.numpy()) & ~near[-1]
+                assert not differs.any(), f"step {step}: {differs.sum()} of {new.name}"
+                signs.append(w)
+            else:
+                np.testing.assert_allclose(new, w, rtol=1e-3, atol=1e-4, err_msg=f"step {step}")
+            new.assign(w)
+    assert np.mean([n.mean() for n in near]) < 1e-3
+    kernels = len(signs) // len(batches)
+    flips = sum((a != b).sum() for a, b in zip(signs, signs[kernels:], strict=False))
+    assert flips > 20
+
+
+QUICK = {("momentum", 20), ("Adam", 20)}
+CASES = [*((name, 20) for name in OPTIMIZERS), ("momentum", 0), ("Adam", 0)]
 
 
 @pytest.mark.parametrize(
     ("name", "before"),
-    [*((name, 57) for name in OPTIMIZERS), ("momentum", 0), ("Adam", 0)],
+    [pytest.param(*c, marks=[] if c in QUICK else pytest.mark.slow) for c in CASES],
 )
-def test_the_next_200_steps_are_the_same(name, before, digits, make_model):
-    """On real digits, after `before` latent steps: every binary weight, at every step."""
+def test_the_next_100_steps_are_the_same(name, before, digits, make_model):
+    """On real digits, after `before` latent steps."""
     latent = make_model(OPTIMIZERS[name]())
     batches = [
         (digits[0][i : i + 32], digits[1][i : i + 32])
-        for i in np.random.default_rng(0).integers(0, 1700, size=before + 200)
+        for i in np.random.default_rng(0).integers(0, 1700, size=before + 100)
     ]
     for batch in batches[:before]:
         latent.train_on_batch(*batch)
@@ -52,18 +82,7 @@ def test_the_next_200_steps_are_the_same(name, before, digits, make_model):
     model = continue_from_latent(latent)
     assert_same(latent.get_weights(), state)
     assert int(model.optimizer.iterations) == before
-    flips, start = 0, kernels(latent)
-    for step, batch in enumerate(batches[before:]):
-        latent.train_on_batch(*batch)
-        model.train_on_batch(*batch)
-        for a, b in zip(kernels(latent), kernels(model), strict=True):
-            np.testing.assert_array_equal(a, b, err_msg=f"step {step}")
-    for a, b in zip(start, kernels(latent), strict=True):
-        flips += (a != b).sum()
-    assert flips > 20
-    for a, b in zip(latent.get_weights(), model.get_weights(), strict=True):
-        if not np.isin(b, [-1, 1]).all():
-            np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3)
+    assert_trains_alike(latent, model, batches[before:])
 
 
 def test_loss_and_metrics_are_kept(digits, make_model):
@@ -161,9 +180,4 @@ def test_a_quantizer_without_bound_needs_no_clip(digits):
     latent = compiled(dense(kernel_quantizer=unbounded, kernel_constraint=None))
     x, y = np.random.default_rng(0).normal(size=(8, 3)), np.ones((8, 2))
     latent.fit(x, y, epochs=3, verbose=0)
-    model = continue_from_latent(latent)
-    for _ in range(50):
-        latent.train_on_batch(x, y)
-        model.train_on_batch(x, y)
-        w, theta = latent.get_weights()[0], model.get_weights()[0]
-        np.testing.assert_array_equal(np.where(w < 0, -1, 1), theta)
+    assert_trains_alike(latent, continue_from_latent(latent), [(x, y)] * 50)

@@ -69,6 +69,11 @@ class Workers:
         path = self.notes[worker].with_suffix(".txt")
         return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
+    def first(self):
+        """What the first steps left on the first worker, by step, variable and slot."""
+        with np.load(self.notes[0].with_suffix(".first.npz")) as file:
+            return {name: file[name] for name in file.files}
+
     def state(self, worker):
         """All weights, averages of batch norm, and what the optimizer keeps, at the end."""
         with np.load(self.notes[worker].with_suffix(".npz")) as file:
@@ -109,20 +114,28 @@ def test_two_workers_stay_equal(uninterrupted):
 
 
 def test_two_workers_do_what_one_process_does(uninterrupted, uninterrupted_process):
-    """All bits of the binary weights at first.
+    """As long as they must: until rounding turns a bit, which it may where the filter is next to 0.
 
-    Later, as threads share the sums of a convolution out differently, an activation near 0 may get
-    the other sign: then a few weights may differ, and real numbers by a part of their scale, most
-    of all fast averages of gradients (by half of it, with TensorFlow 2.16). A sum of gradients
-    where there should be a mean would double the filters' state.
+    A sum of gradients where there should be a mean would double the filters' state. That nothing
+    at all may differ where sums are exact is tested in test_optimizers_distribute.py.
     """
-    one = uninterrupted_process
-    assert one.steps(0)[:10] == uninterrupted.steps(0)[:10]
-    for a, b in zip(one.state(0), uninterrupted.state(0), strict=True):
-        if set(np.unique(b)) == {-1.0, 1.0}:
-            assert (a != b).mean() <= 0.02
-        else:
-            assert np.linalg.norm(a - b) <= 0.7 * np.linalg.norm(b)
+    one, two = uninterrupted_process.first(), uninterrupted.first()
+    assert one.keys() == two.keys()
+    for step in range(1, 6):
+        parted = False
+        for name in [name for name in one if name.startswith(f"{step}/")]:
+            y = one.get(f"{name}y")
+            if y is None:  # real
+                scale = np.abs(one[name]).max()
+                np.testing.assert_allclose(two[name], one[name], atol=1e-4 * scale, err_msg=name)
+            else:
+                differs = one[name] != two[name]
+                assert set(np.unique(one[name])) == {-1.0, 1.0}
+                assert (np.abs(y[differs]) <= 1e-4 * np.abs(y).max()).all()
+                assert differs.mean() < 0.01
+                parted |= differs.any()
+        if parted:
+            break
 
 
 def test_a_killed_worker_ends_the_other_and_a_restart_goes_on(

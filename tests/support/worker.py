@@ -3,12 +3,14 @@
     python worker.py NOTES --epochs 1 ...
 
 NOTES.txt gets a line for every step, with a fingerprint of the binary weights on this worker;
-NOTES.npz, at the end, all weights and all that the optimizer keeps.
+NOTES.npz, at the end, all weights and all that the optimizer keeps; NOTES.first.npz what the first
+steps of the training left of trainable variables and filters.
 """
 
 import hashlib
 import pathlib
 import sys
+from typing import ClassVar
 
 import larq_filters as lqf
 
@@ -21,10 +23,16 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "examples"))
 import cifar10
 import surviving
 
+FIRST = 5
+
 
 def small_network(width, **quantizers):
-    """With batch norm, whose averages are spread over the workers."""
-    binary = {"input_quantizer": "ste_sign", "kernel_quantizer": lq.quantizers.NoOp(precision=1)}
+    """With batch norm, whose averages are spread over the workers.
+
+    Smooth in its real numbers, so that rounding stays rounding: the sign of an activation would
+    make more of it.
+    """
+    binary = {"kernel_quantizer": lq.quantizers.NoOp(precision=1), "activation": "tanh"}
     layers = [
         tf.keras.layers.Conv2D(width, 3, 2, use_bias=False, input_shape=(32, 32, 3)),
         tf.keras.layers.BatchNormalization(),
@@ -41,18 +49,27 @@ def small_network(width, **quantizers):
 class Notes(surviving.History):
     """What the examples' own callback does, and the notes."""
 
+    first: ClassVar[dict] = {}
+
     def on_train_batch_end(self, batch, logs=None):
         model, digest = self.model, hashlib.sha256()
-        for variable in model.trainable_variables:
-            if model.optimizer.slots(variable):
-                digest.update(variable.latent_variable.numpy().tobytes())
+        step = int(model.optimizer.iterations.numpy())
+        for i, variable in enumerate(model.trainable_variables):
+            slots = model.optimizer.slots(variable)
+            value = getattr(variable, "latent_variable", variable).numpy()
+            if slots:
+                digest.update(value.tobytes())
+            if step <= FIRST:
+                kept = {"": value, **{slot: v.numpy() for slot, v in slots.items()}}
+                self.first |= {f"{step}/{i}/{slot}": v for slot, v in kept.items()}
         with path.with_suffix(".txt").open("a") as file:
-            file.write(f"{model.optimizer.iterations.numpy()} {digest.hexdigest()}\n")
+            file.write(f"{step} {digest.hexdigest()}\n")
 
     def on_train_end(self, logs=None):
         state = self.model.get_weights()  # of all workers at once
         state += [variable.numpy() for variable in self.model.optimizer.variables]
         np.savez(path.with_suffix(".npz"), *state)
+        np.savez(path.with_suffix(".first.npz"), **self.first)
 
 
 path = pathlib.Path(sys.argv.pop(1))
