@@ -1,6 +1,6 @@
 """Under tf.distribute, in this process: two logical CPUs, and what is refused.
 
-How one device and several are compared: every sum in `integer_network` is exact in float32, so in
+How one device and several are compared: every sum in `exact.network` is exact in float32, so in
 whichever order the gradients are added, nothing may differ in any bit. In a network of real numbers
 a step from the same state may differ by rounding, and in binary weights only where the filter's
 output is within that of the threshold.
@@ -8,6 +8,7 @@ output is within that of the threshold.
 
 import larq_filters as lqf
 
+import exact
 import larq as lq
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from helpers import assert_one_sentence, assert_same, binary_variable
 FilteredFlip = lqf.optimizers.FilteredFlip
 F = lqf.filters
 keras = tf.keras
-STEPS, BATCH = 12, 32
+STEPS, BATCH = exact.STEPS, exact.BATCH
 
 OPTIMIZERS = {
     "CascadedEMA": lambda: FilteredFlip(alpha=0.1, gamma=0.3),
@@ -38,31 +39,6 @@ OPTIMIZERS = {
 }
 
 
-@pytest.fixture(scope="module")
-def integers():
-    """Integer inputs and targets of `STEPS` global batches, different in the two halves of each."""
-    rng = np.random.default_rng(3)
-    x = rng.integers(-2, 3, (STEPS, BATCH, 12)).astype("float32")
-    y = rng.integers(-9, 10, (STEPS, BATCH, 4)).astype("float32")
-    x[:, BATCH // 2 :] *= 3
-    return x, y
-
-
-def integer_network():
-    keras.utils.set_random_seed(5)
-    binary = {"kernel_quantizer": lq.quantizers.NoOp(precision=1), "use_bias": False}
-    return keras.Sequential(
-        [
-            lq.layers.QuantDense(8, name="one", input_shape=(12,), **binary),
-            lq.layers.QuantDense(4, name="two", **binary),
-        ]
-    )
-
-
-def loss(y_true, y_pred):
-    return tf.reduce_sum((y_pred - y_true) ** 2, axis=-1) / 2.0
-
-
 def everything(model, optimizer):
     """Per replica, the binary weights and all that the optimizer keeps."""
     weights = [weight.latent_variable for weight in model.trainable_variables]
@@ -71,34 +47,24 @@ def everything(model, optimizer):
     return [[v.numpy() for v in replica] for replica in zip(*values, strict=True)]
 
 
-def fit(strategy, make_optimizer, integers):
+def fit(strategy, make_optimizer):
     """The state of every replica after every step."""
     states = []
+
+    def keep(batch, logs):
+        states.append(everything(keeper.model, keeper.model.optimizer))
+
+    keeper = keras.callbacks.LambdaCallback(on_batch_end=keep)
     with strategy.scope():
-        model = integer_network()
-        model.compile(make_optimizer(), loss)
-        model.fit(
-            integers[0].reshape(-1, 12),
-            integers[1].reshape(-1, 4),
-            batch_size=BATCH,
-            shuffle=False,
-            verbose=0,
-            callbacks=[
-                keras.callbacks.LambdaCallback(
-                    on_batch_end=lambda batch, logs: states.append(
-                        everything(model, model.optimizer)
-                    )
-                )
-            ],
-        )
+        exact.fit(make_optimizer(), [keeper])
     assert len(states) == STEPS
     return states
 
 
 @pytest.fixture(scope="module", params=OPTIMIZERS)
-def one_device(request, integers):
+def one_device(request):
     """The name of an optimizer, and what it does on one device."""
-    states = fit(tf.distribute.get_strategy(), OPTIMIZERS[request.param], integers)
+    states = fit(tf.distribute.get_strategy(), OPTIMIZERS[request.param])
     weights = [state[0][0] for state in states]
     flips = [(a != b).sum() for a, b in zip(weights[:-1], weights[1:], strict=True)]
     assert np.count_nonzero(flips) >= 3  # or there is nothing to compare
@@ -112,15 +78,15 @@ def assert_all_replicas(states, expected, replicas):
             assert_same(replica, one)
 
 
-def test_replicas_are_at_every_step_what_one_device_is(one_device, integers, mirrored):
+def test_replicas_are_at_every_step_what_one_device_is(one_device, mirrored):
     name, expected = one_device
-    assert_all_replicas(fit(mirrored, OPTIMIZERS[name], integers), expected, replicas=2)
+    assert_all_replicas(fit(mirrored, OPTIMIZERS[name]), expected, replicas=2)
 
 
-def test_one_device_strategy(integers):
+def test_one_device_strategy():
     make = OPTIMIZERS["CascadedEMA"]
-    expected = fit(tf.distribute.get_strategy(), make, integers)
-    assert_all_replicas(fit(tf.distribute.OneDeviceStrategy("CPU:1"), make, integers), expected, 1)
+    expected = fit(tf.distribute.get_strategy(), make)
+    assert_all_replicas(fit(tf.distribute.OneDeviceStrategy("CPU:1"), make), expected, 1)
 
 
 def by_default(gradients, variables, optimizer):
@@ -145,10 +111,10 @@ def reduced_by_hand(argument):
     ids=["by default", "skip_gradients_aggregation", "experimental_aggregate_gradients"],
 )
 @pytest.mark.parametrize("parts", [1, 4], ids=["at once", "accumulated"])
-def test_custom_loops_reduce_once_and_filter_the_mean(parts, apply, integers, mirrored):
+def test_custom_loops_reduce_once_and_filter_the_mean(parts, apply, mirrored):
     """Against NumPy: the mean over the global batch; neither a sum over replicas nor one twice."""
     with mirrored.scope():
-        model, optimizer = integer_network(), FilteredFlip(filter=F.EMA(0.25), threshold=1.0)
+        model, optimizer = exact.network(), FilteredFlip(filter=F.EMA(0.25), threshold=1.0)
         optimizer.build(model.trainable_variables)
         sums = [
             tf.Variable(
@@ -163,7 +129,7 @@ def test_custom_loops_reduce_once_and_filter_the_mean(parts, apply, integers, mi
     @tf.function
     def add(x, y):
         with tf.GradientTape() as tape:
-            value = tf.reduce_sum(loss(y, model(x, training=True))) / BATCH
+            value = tf.reduce_sum(exact.loss(y, model(x, training=True))) / BATCH
         for total, g in zip(sums, tape.gradient(value, model.trainable_variables), strict=True):
             total.assign_add(g)
 
@@ -175,7 +141,7 @@ def test_custom_loops_reduce_once_and_filter_the_mean(parts, apply, integers, mi
 
     theta = [np.where(w < 0, -1.0, 1.0) for w in model.get_weights()]
     filters = [reference.EMA(0.25), reference.EMA(0.25)]
-    for x, y in zip(*integers, strict=True):
+    for x, y in zip(*exact.batches(), strict=True):
         for part in np.split(np.arange(BATCH), parts):
             halves = np.split(part, 2)
             mirrored.run(add, [per_replica(mirrored, [a[h] for h in halves]) for a in (x, y)])
@@ -269,7 +235,7 @@ def test_real_numbers_follow_one_device_within_rounding(made, digits, mirrored):
 def test_central_storage_is_refused():
     strategy = tf.distribute.experimental.CentralStorageStrategy(["CPU:0", "CPU:1"], "CPU:0")
     with strategy.scope():
-        model = integer_network()
+        model = exact.network()
         optimizer = FilteredFlip()
         assert_one_sentence(
             lambda: optimizer.build(model.trainable_variables),
