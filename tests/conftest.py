@@ -1,10 +1,15 @@
 import larq_filters  # noqa: F401  (before TensorFlow's Keras is touched: selects Keras 2)
 
+import hypothesis
 import larq as lq
 import pytest
 import tensorflow as tf
 from datasets import write_cifar10
 from sklearn.datasets import load_digits
+
+# The same examples at every run and on every machine.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("repeatable")
 
 # Two devices for the tests under a distribution strategy; before TensorFlow first runs anything.
 tf.config.set_logical_device_configuration(
@@ -43,7 +48,7 @@ def small_cifar10(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_model():
     """Builds a small binary network for the digits; the same weights at every call."""
 

@@ -39,6 +39,7 @@ def assert_fits(output):
     assert all(len(line) <= 80 for line in output.splitlines()), output
 
 
+@pytest.mark.slow
 def test_optimizer_step(tmp_path):
     few = ("--rounds", 2, "--variables", 3, "--variable-size", 50, "--split", 70000)
     optimizers = ("--optimizers", "CascadedEMA", "Adam")
@@ -52,6 +53,7 @@ def test_optimizer_step(tmp_path):
     assert (tmp_path / "results" / "optimizer_step.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_memory(tmp_path):
     small = ("--width", 64, "--layers", 1, "--optimizers", "CascadedEMA")
     record, output = run(tmp_path, "memory", *small)
@@ -62,6 +64,7 @@ def test_memory(tmp_path):
     assert (tmp_path / "results" / "memory.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_training_throughput(small_cifar10, tmp_path):
     small = ("--width", 2, "--batch-size", 16, "--rounds", 2, "--data-dir", small_cifar10)
     record, output = run(tmp_path, "training_throughput", *small)
@@ -71,6 +74,7 @@ def test_training_throughput(small_cifar10, tmp_path):
     assert record["seconds"]["filtered"].keys() == record["seconds"]["latent_adam"].keys()
 
 
+@pytest.mark.slow
 def test_epoch_profile(small_cifar10, tmp_path):
     """The parts of the network's step, and the rest of fit, make a whole epoch."""
     small = ("--width", 2, "--batch-size", 16, "--steps", 3, "--rounds", 2)
@@ -84,6 +88,7 @@ def test_epoch_profile(small_cifar10, tmp_path):
     np.testing.assert_allclose(sum(spent.values()) - outside, record["steps_per_epoch"] * steps)
 
 
+@pytest.mark.slow
 def test_export_latency(tmp_path):
     record, output = run(tmp_path, "export_latency", "--runs", 2, "--networks", 2)
     assert_machine(record)
@@ -91,6 +96,7 @@ def test_export_latency(tmp_path):
     assert len(record["networks"]) == 2 and output.count("kB") == 2
 
 
+@pytest.mark.slow
 def test_accuracy_cifar10(small_cifar10, tmp_path):
     """A finished run is not done again; one that was stopped is."""
     few = ("--epochs", 1, "--width", 2, "--data-dir", small_cifar10)
@@ -124,6 +130,7 @@ def test_accuracy_cifar10(small_cifar10, tmp_path):
     assert again["history"] == records["ema_0.0005_seed1"]["history"]
 
 
+@pytest.mark.slow
 def test_filter_search(small_cifar10, tmp_path):
     """A finished run is not done again, and another process makes the same of a seed."""
     arguments = ("filter_search", "cusum_sign", "latent_adam", "--data-dir", small_cifar10)
@@ -143,6 +150,7 @@ def test_filter_search(small_cifar10, tmp_path):
     assert json.loads(paths[0].read_text("utf-8")) == first[0]
 
 
+@pytest.mark.slow
 def test_search_budget(small_cifar10, tmp_path):
     few = ("--trials", 2, "--epochs", 10, "--width", 2, "--subset", 256, "--held-out", 128)
     arguments = (*few, "--repeats", 1, "--data-dir", small_cifar10)

@@ -183,6 +183,7 @@ sys.exit(args.run(args))
 """
 
 
+@pytest.mark.slow
 def test_in_a_process(folder, tmp_path):
     def call(*arguments):
         command = [sys.executable, "-c", SCRIPT, "export", *map(str, arguments)]

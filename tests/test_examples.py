@@ -24,6 +24,7 @@ def run(name, *arguments, timeout=300):
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
 
 
+@pytest.mark.slow
 def test_quickstart():
     """Of 10 seeds, 98.6 ± 0.5 % are right: 96 % are five deviations away, whatever rounds how."""
     result = run("quickstart.py", timeout=90)
@@ -35,11 +36,13 @@ def test_quickstart():
     assert all(len(line) <= 80 for line in result.stdout.splitlines())
 
 
+@pytest.mark.slow
 def test_quickstart_is_seeded():
     one, two = (run("quickstart.py", "--epochs", 2).stdout.splitlines()[:-1] for _ in range(2))
     assert one == two and len(one) > 2
 
 
+@pytest.mark.slow
 def test_export_edge(tmp_path):
     """`make quickstart`: trained, packed, verified on every image held out.
 
@@ -62,6 +65,7 @@ def test_export_edge(tmp_path):
     assert int(numbers[1]) == len(data) < 16_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["filtered", "adam", "sgd", "bop"])
 def test_cifar10(optimizer, small_cifar10, tmp_path):
     output = tmp_path / "results" / "history.json"
@@ -79,6 +83,7 @@ def test_cifar10(optimizer, small_cifar10, tmp_path):
     assert [path.name for path in output.parent.iterdir()] == ["history.json"]
 
 
+@pytest.mark.slow
 def test_cifar10_says_how_to_get_the_data(tmp_path):
     result = run("cifar10.py", "--data-dir", tmp_path)
     assert result.returncode == 1
@@ -97,6 +102,7 @@ def small(data, output, *arguments):
     return json.loads(output.read_text())
 
 
+@pytest.mark.slow
 def test_cifar10_with_all_options(small_cifar10, tmp_path):
     """A teacher, its precomputed logits, two steps, and what else can be asked for."""
     teacher, logits = tmp_path / "teacher.keras", tmp_path / "logits.npy"
@@ -127,6 +133,7 @@ def test_cifar10_with_all_options(small_cifar10, tmp_path):
     assert computed["history"]["loss"] == read["history"]["loss"]
 
 
+@pytest.mark.slow
 def test_cifar10_mirrored(small_cifar10, tmp_path):
     history = small(
         small_cifar10, tmp_path / "1.json", "--strategy", "mirrored", "--logical-devices", 2
@@ -137,6 +144,7 @@ def test_cifar10_mirrored(small_cifar10, tmp_path):
     assert history["flip_ratio"][0] == pytest.approx(alone["flip_ratio"][0], rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments, text",
     [
@@ -156,6 +164,7 @@ def test_cifar10_refuses(arguments, text, small_cifar10, tmp_path):
     assert result.returncode == 1 and text in last and "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", ["filtered", "latent"])
 def test_tune_cifar10(space, small_cifar10, tmp_path):
     """A search, its report, and the command that it ends with."""
@@ -194,6 +203,7 @@ def test_tune_cifar10(space, small_cifar10, tmp_path):
     assert ("flip_ratio" in history) == (space == "filtered")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments, text",
     [
@@ -216,6 +226,7 @@ def small_imagenet(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_imagenet(small_imagenet, tmp_path):
     """Trains ReActNet-A, is stopped, goes on, learns from itself and from precomputed logits."""
 
@@ -301,6 +312,7 @@ def test_data_depend_on_seed_and_step_only(name, small_cifar10, small_imagenet):
     assert (first[1].numpy() != whole[0][1]).any()
 
 
+@pytest.mark.slow
 def test_any_keras_application_can_teach(tmp_path, digits):
     """With weights from a file, as there is no network here to load them from."""
     teachers = example("teachers")

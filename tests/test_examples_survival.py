@@ -20,6 +20,7 @@ def run(folder, data, *arguments, **options):
     return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
 
 
+@pytest.mark.slow
 def test_killed_twice_it_ends_as_if_nothing_had_happened(small_cifar10, tmp_path):
     """`make soak` does this with twenty kills."""
     length = ("--epochs", "2")
@@ -41,6 +42,7 @@ def test_killed_twice_it_ends_as_if_nothing_had_happened(small_cifar10, tmp_path
     ]
 
 
+@pytest.mark.slow
 def test_a_finished_training_is_not_done_again(small_cifar10, tmp_path):
     arguments = ("--epochs", "1", "--recalibrate", "2")
     save = ("--save", tmp_path / "network.h5")
@@ -66,6 +68,7 @@ def test_a_finished_training_is_not_done_again(small_cifar10, tmp_path):
     assert len(history["val_accuracy"]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--backup", "--tensorboard"])
 def test_a_folder_that_cannot_be_written_is_reported_before_training(
     option, small_cifar10, tmp_path
@@ -77,6 +80,7 @@ def test_a_folder_that_cannot_be_written_is_reported_before_training(
     assert "Epoch" not in result.stdout and "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_reported_before_training(small_cifar10, tmp_path):
     """A limit on the size of files stands for the disk: writing fails, as it does there."""
 

@@ -172,10 +172,9 @@ def test_inputs_of_whole_numbers():
 
 
 def test_birealnet():
+    """How it is packed; that it computes the same is tested with the models, on more samples."""
     model = randomize(lqf.models.BiRealNet20((8, 8, 3), width=32))
     exported = convert(model, strict=True)
-    x = np.random.default_rng(0).normal(size=(8, 8, 8, 3))
-    assert exported.verify(x, model, allowed=0.5).outputs[0].agreement >= 0.5
     packed = [record for record in exported.report.layers if record.weight_bits == 1]
     assert len(packed) == 18 == operators(exported.model)["LceBconv2d"]
     bits = sum(int(np.prod(v.shape)) for v in model.variables if hasattr(v, "precision"))

@@ -20,6 +20,7 @@ LINEAR = {  # filter, and its b and a by hand
     "EMA, none": (F.EMA(1), [1], [1, 0]),
     "CascadedEMA": (F.CascadedEMA(0.2, 0.5), [0.1], np.polymul([1, -0.8], [1, -0.5])),
     "Integrator": (F.Integrator(0.5), [0.5], [1, -1]),
+    "Integrator, leaking": (F.Integrator(0.5, leak=0.25), [0.5], [1, -0.75]),
     "IIR, first order": (F.IIR([0.2, 0.1], [2.0, -1.0]), [0.1, 0.05], [1, -0.5]),
     "IIR, ringing": (F.IIR([1, 0.4, 0.2], [1, -1.8, 0.97]), [1, 0.4, 0.2], [1, -1.8, 0.97]),
     "IIR, butter": (F.IIR(*signal.butter(5, 0.2)), *signal.butter(5, 0.2)),
@@ -34,22 +35,35 @@ LINEAR = {  # filter, and its b and a by hand
 STATEFUL = {
     **{name: filter for name, (filter, _, _) in LINEAR.items()},
     "Integrator, limited": F.Integrator(0.5, limit=1.0),
+    "Integrator, limited and leaking": F.Integrator(0.5, limit=1.0, leak=0.25),
     "NormalizedEMA": F.NormalizedEMA(0.1, 0.01),
-    "NormalizedEMA, corrected": F.NormalizedEMA(0.1, 0.01, 1e-7, bias_correction=True),
+    "NormalizedEMA, large epsilon": F.NormalizedEMA(0.1, 0.01, 0.5),
+    "NormalizedEMA, corrected": F.NormalizedEMA(0.1, 0.01, 0.5, bias_correction=True),
+    "NormalizedEMA, epsilon_hat": F.NormalizedEMA(0.1, 0.01, 0.5, True, epsilon_hat=True),
     "Sign": F.Sign(),
     "Diode": F.Cascade(F.EMA(0.1), F.Sign(), F.EMA(0.01)),
 }
-TWINS = {  # the plain twin of tests/support/reference.py for each
-    "EMA": reference.EMA(0.3),
-    "EMA, slow": reference.EMA(1e-4),
-    "EMA, none": reference.EMA(1),
-    "CascadedEMA": reference.CascadedEMA(0.2, 0.5),
-    "Integrator, limited": reference.Integrator(0.5, 1.0),
-    "NormalizedEMA": reference.NormalizedEMA(0.1, 0.01),
-    "NormalizedEMA, corrected": reference.NormalizedEMA(0.1, 0.01, 1e-7, bias_correction=True),
-    "Sign": reference.Sign(),
-    "Diode": reference.Cascade(reference.EMA(0.1), reference.Sign(), reference.EMA(0.01)),
+TWINS = {  # what makes the plain twin of tests/support/reference.py of each that has one
+    "EMA": lambda: reference.EMA(0.3),
+    "EMA, slow": lambda: reference.EMA(1e-4),
+    "EMA, none": lambda: reference.EMA(1),
+    "CascadedEMA": lambda: reference.CascadedEMA(0.2, 0.5),
+    "Integrator, limited": lambda: reference.Integrator(0.5, 1.0),
+    "Integrator, limited and leaking": lambda: reference.Integrator(0.5, 1.0, leak=0.25),
+    "NormalizedEMA": lambda: reference.NormalizedEMA(0.1, 0.01),
+    "NormalizedEMA, large epsilon": lambda: reference.NormalizedEMA(0.1, 0.01, 0.5),
+    "NormalizedEMA, corrected": lambda: reference.NormalizedEMA(0.1, 0.01, 0.5, True),
+    "NormalizedEMA, epsilon_hat": lambda: reference.NormalizedEMA(0.1, 0.01, 0.5, True, True),
+    "Sign": lambda: reference.Sign(),
+    "Diode": lambda: reference.Cascade(reference.EMA(0.1), reference.Sign(), reference.EMA(0.01)),
 }
+
+
+def test_every_public_filter_is_in_the_tables():
+    """A new one goes into LINEAR, or into STATEFUL and TWINS."""
+    public = {getattr(F, name) for name in F.__all__} - {F.Filter}
+    compared = {type(STATEFUL[name]) for name in {*LINEAR, *TWINS}}
+    assert compared == public and LINEAR.keys() | TWINS.keys() == STATEFUL.keys()
 
 
 def run(filter, inputs, state=None):
@@ -81,7 +95,8 @@ def test_step_is_the_difference_equation(name, inputs):
 @pytest.mark.parametrize("name", TWINS)
 def test_step_is_that_of_the_twin(name, inputs):
     outputs, _ = run(STATEFUL[name], inputs)
-    np.testing.assert_allclose(outputs, [TWINS[name](x) for x in inputs], rtol=1e-9, atol=1e-12)
+    twin = TWINS[name]()
+    np.testing.assert_allclose(outputs, [twin(x) for x in inputs], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", STATEFUL)

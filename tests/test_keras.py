@@ -29,11 +29,14 @@ def run(code, **environment):
 @pytest.mark.parametrize(
     "code",
     [
-        "import larq_filters as lqf; " + CHECK,
+        pytest.param("import larq_filters as lqf; " + CHECK, marks=pytest.mark.slow),
         "import tensorflow as tf; import larq_filters as lqf; " + CHECK,
-        "import keras; import larq_filters as lqf; " + CHECK,
-        "import larq_filters as lqf, sys, importlib; importlib.reload(lqf); "
-        "del sys.modules['larq_filters._keras']; import larq_filters._keras; " + CHECK,
+        pytest.param("import keras; import larq_filters as lqf; " + CHECK, marks=pytest.mark.slow),
+        pytest.param(
+            "import larq_filters as lqf, sys, importlib; importlib.reload(lqf); "
+            "del sys.modules['larq_filters._keras']; import larq_filters._keras; " + CHECK,
+            marks=pytest.mark.slow,
+        ),
         "import tensorflow as tf; import larq_filters as lqf; "
         "from tensorflow.keras.layers import Dense; "
         "assert Dense.__module__.startswith('tf_keras.'); " + CHECK,
@@ -46,6 +49,7 @@ def test_keras_2_is_selected(code):
     assert result.stdout.endswith("trained\n")
 
 
+@pytest.mark.slow
 def test_with_the_variable_set_and_in_a_child_process():
     child = CHECK + "import larq_filters as lqf; " + TRAIN
     code = (
@@ -61,7 +65,7 @@ def test_with_the_variable_set_and_in_a_child_process():
     "code",
     [
         "import tensorflow as tf; tf.keras.layers.Dense; import larq_filters",
-        "import tensorflow.keras; import larq_filters",
+        pytest.param("import tensorflow.keras; import larq_filters", marks=pytest.mark.slow),
         "from tensorflow.keras.layers import Dense; import larq_filters",
     ],
 )
@@ -88,6 +92,7 @@ def test_a_failed_import_leaves_the_environment_alone():
     assert result.stdout == "False\n", result.stderr
 
 
+@pytest.mark.slow
 def test_in_a_notebook_kernel():
     """Cells run one by one in an interactive shell, with the import repeated."""
     code = (

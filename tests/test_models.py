@@ -91,9 +91,15 @@ def test_the_order_of_layers_in_a_reactnet_block():
     assert all(layer.kernel_quantizer.precision == 1 for layer in binary_layers(model))
 
 
-@pytest.mark.parametrize(
-    "make", [MODELS.BiRealNet18, MODELS.ReActNetA], ids=lambda make: make.__name__
-)
+def slow_but(quick):
+    """All networks, of which one is quick enough for every change."""
+    return [
+        pytest.param(make, id=make.__name__, marks=[] if make is quick else pytest.mark.slow)
+        for make in SMALL
+    ]
+
+
+@pytest.mark.parametrize("make", slow_but(MODELS.BiRealNet20))
 def test_trains_saves_and_goes_on(make, tmp_path):
     x = np.random.default_rng(0).normal(size=(8, *SMALL[make]["input_shape"])).astype("float32")
     y = np.arange(8) % 3
@@ -133,7 +139,7 @@ def test_other_quantizers(make):
     assert [w.shape for w in real.get_weights()] == [w.shape for w in latent.get_weights()]
 
 
-@pytest.mark.parametrize("make", SMALL, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", slow_but(MODELS.BiRealNet20))
 def test_packs(make):
     model = lqf.conversion.to_latent_free(make(**SMALL[make]))  # its kernels are ±1 from now on
     exported = lqf.export.convert(model, strict=True)
@@ -142,5 +148,6 @@ def test_packs(make):
     shape = (64, *SMALL[make]["input_shape"])
     x = np.random.default_rng(0).normal(size=shape).astype("float32")
     # Deep networks carry on what rounding flips: of 3000 samples, none of BiRealNet18 and 20, one
-    # of BiRealNet34, five of ReActNetA; with a single wrong weight, 31 % or more.
+    # of BiRealNet34, five of ReActNetA; with a single wrong weight, 31 % or more. Of 64 samples,
+    # 3 are allowed, and 0.1 are expected: 4 of them are as likely as 1 in 250,000.
     exported.verify(x, model, allowed=0.05)

@@ -52,7 +52,7 @@ def dataset(digits):
     return tf.data.Dataset.from_tensor_slices(tuple(a[:640] for a in digits)).batch(64)
 
 
-@pytest.fixture(params=OPTIMIZERS)
+@pytest.fixture(scope="module", params=OPTIMIZERS)
 def trained(request, digits, make_model):
     """A model after 2 of 4 epochs, and the state of one that went on to the end."""
     make = OPTIMIZERS[request.param]
@@ -118,6 +118,7 @@ np.savez(out, *state)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_a_new_process_goes_on(suffix, digits, make_model, tmp_path):
@@ -181,6 +182,7 @@ def test_a_mixed_precision_model_goes_on(digits, make_model, tmp_path):
     assert_same(model_state(loaded), model_state(whole))
 
 
+@pytest.mark.slow
 def test_a_model_loads_without_this_package(digits, make_model, tmp_path):
     model = make_model(FilteredFlip())
     model.fit(dataset(digits), verbose=0)

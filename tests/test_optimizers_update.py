@@ -55,11 +55,11 @@ def test_variables_are_shared_out(sizes, groups):
 def test_variables_in_several_functions(monkeypatch):
     """Of several cores, as of one."""
     rng = np.random.default_rng(3)
-    gradients = [[rng.normal(size=n).astype("f") for n in range(1, 40)] for _ in range(5)]
+    gradients = [[rng.normal(size=n).astype("f") for n in range(1, 14)] for _ in range(5)]
     runs = []
-    for cores in (1, 3, 8):
+    for cores in (1, 2, 5):
         monkeypatch.setattr(_update, "cores", lambda n=cores: n)
-        variables = [binary_variable(np.ones(n)) for n in range(1, 40)]
+        variables = [binary_variable(np.ones(n)) for n in range(1, 14)]
         optimizer = lqf.optimizers.FilteredFlip(0.1, 0.5)
         optimizer.count_flips = True
         after = list(train(optimizer, variables, gradients))
@@ -67,7 +67,7 @@ def test_variables_in_several_functions(monkeypatch):
         runs.append([*after[-1], *(optimizer.flips(v).numpy() for v in variables)])
     assert_same(runs[0], runs[1])
     assert_same(runs[0], runs[2])
-    assert sum(runs[0][39:]) > 0
+    assert sum(runs[0][13:]) > 0
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

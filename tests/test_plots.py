@@ -189,6 +189,7 @@ def test_a_trained_layer_beside_a_frozen_one(make_model, digits):
     assert isinstance(model.get_layer("conv"), lq.layers.QuantConv2D)
 
 
+@pytest.mark.slow
 def test_without_matplotlib():
     code = (
         "import sys; sys.modules['matplotlib'] = None\n"

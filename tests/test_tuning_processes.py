@@ -10,6 +10,9 @@ import subprocess
 import sys
 import time
 
+import pytest
+
+pytestmark = pytest.mark.slow
 SUPPORT = pathlib.Path(__file__).parent / "support"
 
 

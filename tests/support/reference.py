@@ -25,30 +25,33 @@ class CascadedEMA:
 
 
 class Integrator:
-    def __init__(self, rate, limit=None):
-        self.rate, self.limit, self.y = rate, limit, 0.0
+    def __init__(self, rate, limit=None, leak=0.0):
+        self.rate, self.limit, self.leak, self.y = rate, limit, leak, 0.0
 
     def __call__(self, x):
-        self.y = self.y + self.rate * x
+        self.y = (1 - self.leak) * self.y + self.rate * x
         if self.limit is not None:
             self.y = np.minimum(np.maximum(self.y, -self.limit), self.limit)
         return self.y
 
 
 class NormalizedEMA:
-    def __init__(self, gamma, sigma, epsilon=1e-10, bias_correction=False):
+    def __init__(self, gamma, sigma, epsilon=1e-10, bias_correction=False, epsilon_hat=False):
         self.gamma, self.sigma, self.epsilon = gamma, sigma, epsilon
-        self.bias_correction, self.m, self.v, self.t = bias_correction, 0.0, 0.0, 0
+        self.bias_correction, self.epsilon_hat = bias_correction, epsilon_hat
+        self.m, self.v, self.t = 0.0, 0.0, 0
 
     def __call__(self, x):
         self.t += 1
         self.m = (1 - self.gamma) * self.m + self.gamma * x
         self.v = (1 - self.sigma) * self.v + self.sigma * x**2
-        m, v = self.m, self.v
+        m, v, epsilon = self.m, self.v, self.epsilon
         if self.bias_correction:
             m = m / (1 - (1 - self.gamma) ** self.t)
             v = v / (1 - (1 - self.sigma) ** self.t)
-        return m / (np.sqrt(v) + self.epsilon)
+            if self.epsilon_hat:  # Keras' ε is added to the root before the correction
+                epsilon = epsilon / np.sqrt(1 - (1 - self.sigma) ** self.t)
+        return m / (np.sqrt(v) + epsilon)
 
 
 class Sign:
