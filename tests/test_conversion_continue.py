@@ -6,7 +6,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import assert_one_sentence, assert_same
+from helpers import assert_one_sentence, assert_same, slow_but
 
 keras = tf.keras
 continue_from_latent = lqf.conversion.continue_from_latent
@@ -65,10 +65,7 @@ QUICK = {("momentum", 20), ("Adam", 20)}
 CASES = [*((name, 20) for name in OPTIMIZERS), ("momentum", 0), ("Adam", 0)]
 
 
-@pytest.mark.parametrize(
-    ("name", "before"),
-    [pytest.param(*c, marks=[] if c in QUICK else pytest.mark.slow) for c in CASES],
-)
+@pytest.mark.parametrize(("name", "before"), slow_but(QUICK, CASES))
 def test_the_next_100_steps_are_the_same(name, before, digits, make_model):
     """On real digits, after `before` latent steps."""
     latent = make_model(OPTIMIZERS[name]())

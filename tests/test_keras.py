@@ -37,9 +37,12 @@ def run(code, **environment):
             "del sys.modules['larq_filters._keras']; import larq_filters._keras; " + CHECK,
             marks=pytest.mark.slow,
         ),
-        "import tensorflow as tf; import larq_filters as lqf; "
-        "from tensorflow.keras.layers import Dense; "
-        "assert Dense.__module__.startswith('tf_keras.'); " + CHECK,
+        pytest.param(
+            "import tensorflow as tf; import larq_filters as lqf; "
+            "from tensorflow.keras.layers import Dense; "
+            "assert Dense.__module__.startswith('tf_keras.'); " + CHECK,
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["first", "after TensorFlow", "beside Keras 3", "twice", "from tensorflow.keras"],
 )
@@ -66,7 +69,10 @@ def test_with_the_variable_set_and_in_a_child_process():
     [
         "import tensorflow as tf; tf.keras.layers.Dense; import larq_filters",
         pytest.param("import tensorflow.keras; import larq_filters", marks=pytest.mark.slow),
-        "from tensorflow.keras.layers import Dense; import larq_filters",
+        pytest.param(
+            "from tensorflow.keras.layers import Dense; import larq_filters",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_keras_3_is_refused_with_the_way_out(code):

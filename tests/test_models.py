@@ -6,7 +6,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import assert_same, model_state
+from helpers import assert_same, model_state, slow_but
 
 MODELS = lqf.models
 SMALL = {
@@ -91,15 +91,8 @@ def test_the_order_of_layers_in_a_reactnet_block():
     assert all(layer.kernel_quantizer.precision == 1 for layer in binary_layers(model))
 
 
-def slow_but(quick):
-    """All networks, of which one is quick enough for every change."""
-    return [
-        pytest.param(make, id=make.__name__, marks=[] if make is quick else pytest.mark.slow)
-        for make in SMALL
-    ]
-
-
-@pytest.mark.parametrize("make", slow_but(MODELS.BiRealNet20))
+@pytest.mark.slow
+@pytest.mark.parametrize("make", SMALL, ids=lambda make: make.__name__)
 def test_trains_saves_and_goes_on(make, tmp_path):
     x = np.random.default_rng(0).normal(size=(8, *SMALL[make]["input_shape"])).astype("float32")
     y = np.arange(8) % 3
@@ -122,7 +115,9 @@ def test_trains_saves_and_goes_on(make, tmp_path):
     assert_same(model_state(model), model_state(loaded))
 
 
-@pytest.mark.parametrize("make", SMALL, ids=lambda make: make.__name__)
+@pytest.mark.parametrize(
+    "make", slow_but([MODELS.BiRealNet20], SMALL), ids=lambda make: make.__name__
+)
 def test_other_quantizers(make):
     latent = make(kernel_quantizer="ste_sign", kernel_constraint="weight_clip", **SMALL[make])
     real = make(
@@ -139,7 +134,9 @@ def test_other_quantizers(make):
     assert [w.shape for w in real.get_weights()] == [w.shape for w in latent.get_weights()]
 
 
-@pytest.mark.parametrize("make", slow_but(MODELS.BiRealNet20))
+@pytest.mark.parametrize(
+    "make", slow_but([MODELS.BiRealNet20], SMALL), ids=lambda make: make.__name__
+)
 def test_packs(make):
     model = lqf.conversion.to_latent_free(make(**SMALL[make]))  # its kernels are ±1 from now on
     exported = lqf.export.convert(model, strict=True)

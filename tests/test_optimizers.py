@@ -5,7 +5,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import assert_one_sentence, assert_same, binary_variable, model_state, train
+from helpers import assert_one_sentence, assert_same, binary_variable, model_state, slow_but, train
 
 FilteredFlip = lqf.optimizers.FilteredFlip
 F = lqf.filters
@@ -32,8 +32,16 @@ REAL = {
 
 
 @pytest.mark.filterwarnings("ignore:FilteredFlip found no binary")
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    slow_but(
+        [
+            *(("Adam", "float32"), ("SGD, scheduled", "float32"), ("SGD, clipped", "float32")),
+            *(("AdamW", "float32"), ("Adam, averaged", "mixed_float16")),
+        ],
+        [(name, policy) for name in REAL for policy in ("float32", "mixed_float16")],
+    ),
+)
 def test_real_variables_get_what_the_real_optimizer_alone_gives(name, policy, digits, make_model):
     """Bit for bit, on a model without binary weights, with a constraint that is not idempotent."""
     keras.mixed_precision.set_global_policy(policy)
@@ -442,13 +450,14 @@ def test_bad_input_gets_one_sentence(name):
     ],
 )
 def test_a_starving_quantizer_is_refused_by_layer(quantizer, effect, digits, make_model):
+    images, labels = (a[:64] for a in digits)
     model = make_model(FilteredFlip(), kernel_quantizer=quantizer)
     with pytest.raises(ValueError, match=f"layer 'conv' would {effect}.*to_latent_free"):
-        model.fit(*digits, verbose=0)
+        model.fit(images, labels, verbose=0)
     assert not model.optimizer.slots(model.get_layer("conv").kernel)
     converted = lqf.conversion.to_latent_free(model)  # the way out works
     converted.compile(FilteredFlip(), LOSS)
-    converted.fit(*digits, verbose=0)
+    converted.fit(images, labels, verbose=0)
 
 
 def test_build_does_not_touch_the_quantizers_metrics():

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
-from helpers import assert_one_sentence, assert_same, binary_variable
+from helpers import assert_one_sentence, assert_same, binary_variable, slow_but
 
 FilteredFlip = lqf.optimizers.FilteredFlip
 F = lqf.filters
@@ -61,7 +61,10 @@ def fit(strategy, make_optimizer):
     return states
 
 
-@pytest.fixture(scope="module", params=OPTIMIZERS)
+@pytest.fixture(
+    scope="module",
+    params=slow_but(["CascadedEMA", "bfloat16", "bias correction", "global_clipnorm"], OPTIMIZERS),
+)
 def one_device(request):
     """The name of an optimizer, and what it does on one device."""
     states = fit(tf.distribute.get_strategy(), OPTIMIZERS[request.param])

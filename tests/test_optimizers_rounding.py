@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import assert_one_sentence, assert_same, binary_variable, model_state, train
+from helpers import assert_one_sentence, assert_same, binary_variable, model_state, slow_but, train
 
 F = lqf.filters
 keras = tf.keras
@@ -161,7 +161,9 @@ def dataset(digits):
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
-@pytest.mark.parametrize("way", ["model.keras", "model.h5", "checkpoint"])
+@pytest.mark.parametrize(
+    "way", slow_but(["model.keras"], ["model.keras", "model.h5", "checkpoint"])
+)
 def test_resuming_is_bit_identical(way, digits, make_model, tmp_path):
     half, whole = make_model(narrow(seed=9)), make_model(narrow(seed=9))
     half.fit(dataset(digits), epochs=2, verbose=0)

@@ -8,7 +8,7 @@ import larq_filters as lqf
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import assert_same, model_state
+from helpers import assert_same, model_state, slow_but
 
 FilteredFlip = lqf.optimizers.FilteredFlip
 F = lqf.filters
@@ -52,7 +52,10 @@ def dataset(digits):
     return tf.data.Dataset.from_tensor_slices(tuple(a[:640] for a in digits)).batch(64)
 
 
-@pytest.fixture(scope="module", params=OPTIMIZERS)
+QUICK = ["CascadedEMA, scheduled", "corrected cascade", "registered schedule"]
+
+
+@pytest.fixture(scope="module", params=slow_but(QUICK, OPTIMIZERS))
 def trained(request, digits, make_model):
     """A model after 2 of 4 epochs, and the state of one that went on to the end."""
     make = OPTIMIZERS[request.param]
@@ -63,7 +66,7 @@ def trained(request, digits, make_model):
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
-@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("suffix", slow_but([".keras"], [".keras", ".h5"]))
 def test_a_saved_model_goes_on(suffix, trained, digits, tmp_path):
     half, expected, _ = trained
     half.save(tmp_path / f"model{suffix}")
@@ -73,7 +76,7 @@ def test_a_saved_model_goes_on(suffix, trained, digits, tmp_path):
     assert_same(model_state(loaded), expected)
 
 
-@pytest.mark.parametrize("built", [False, True])
+@pytest.mark.parametrize("built", slow_but([False], [False, True]))
 def test_a_checkpoint_goes_on(built, trained, digits, tmp_path):
     half, expected, make = trained
     path = tf.train.Checkpoint(model=half, optimizer=half.optimizer).save(tmp_path / "checkpoint")
@@ -86,6 +89,7 @@ def test_a_checkpoint_goes_on(built, trained, digits, tmp_path):
     assert_same(model_state(new), expected)
 
 
+@pytest.mark.slow
 def test_backup_and_restore_goes_on(trained, digits, tmp_path):
     _, expected, make = trained
 

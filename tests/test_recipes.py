@@ -5,7 +5,7 @@ import larq_filters as lqf
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import assert_one_sentence, binary_variable, train
+from helpers import assert_one_sentence, binary_variable, slow_but, train
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from oracles import load
@@ -158,8 +158,10 @@ def differing(latent_optimizer, optimizer, clip, state, warm_up=0):
     return near / total, far
 
 
-@pytest.mark.parametrize("clip", [None, 1.0])
-@pytest.mark.parametrize("warm_up", [0, 30])
+@pytest.mark.parametrize(
+    ("warm_up", "clip"),
+    slow_but([(0, 1.0), (30, None)], [(w, c) for w in (0, 30) for c in (None, 1.0)]),
+)
 @pytest.mark.parametrize("name", SGDS)
 def test_keras_sgd_and_its_filter_agree_on_every_sign(name, warm_up, clip):
     latent_optimizer = SGDS[name]()
@@ -176,8 +178,10 @@ def test_keras_sgd_and_its_filter_agree_on_every_sign(name, warm_up, clip):
     assert far == 0 and near < 1e-3
 
 
-@pytest.mark.parametrize("clip", [None, 1.0])
-@pytest.mark.parametrize("warm_up", [0, 30])
+@pytest.mark.parametrize(
+    ("warm_up", "clip"),
+    slow_but([(0, 1.0), (30, None)], [(w, c) for w in (0, 30) for c in (None, 1.0)]),
+)
 @pytest.mark.parametrize("name", ADAMS)
 def test_keras_adam_and_its_filter_agree_on_every_sign(name, warm_up, clip):
     latent_optimizer = ADAMS[name]()

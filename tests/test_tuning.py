@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import searching
 import tensorflow as tf
-from helpers import assert_one_sentence, assert_same
+from helpers import assert_one_sentence, assert_same, slow_but
 
 tuning = lqf.tuning
 TUNERS = {
@@ -31,9 +31,7 @@ def search(tuner, epochs=2, **options):
     tuner.search(*train, validation_data=test, epochs=epochs, batch_size=64, verbose=0, **options)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(t, marks=[] if t == "random" else pytest.mark.slow) for t in TUNERS]
-)
+@pytest.mark.parametrize("name", slow_but(["random"], TUNERS))
 def test_a_search_from_its_start_to_its_best_network(name, tmp_path, capsys):
     tuner = make_tuner(tmp_path, name)
     search(tuner)

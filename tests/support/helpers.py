@@ -8,6 +8,18 @@ import pytest
 import tensorflow as tf
 
 
+def slow_but(quick, cases):
+    """All cases for pytest.mark.parametrize, of which only some are of the quick tier."""
+    assert set(quick) <= set(cases)
+    return [
+        pytest.param(
+            *(case if isinstance(case, tuple) else [case]),
+            marks=[] if case in quick else pytest.mark.slow,
+        )
+        for case in cases
+    ]
+
+
 def binary_variable(initial):
     """A variable marked as binary, the way larq's layers make one."""
     variable = tf.Variable(tf.cast(initial, tf.float32))
