@@ -5,10 +5,11 @@ SUPPORTED := 3.10 3.11 3.12
 
 # An environment is stale when its dependencies or its Python changed, or when it was moved.
 STAMP := installed-$(VERSION)
-$(foreach env,.venv .venv-oldest,$(shell $(env)/bin/pip --version >/dev/null 2>&1 || rm -f $(env)/$(STAMP)))
+$(foreach env,.venv .venv-oldest .venv-nightly,$(shell $(env)/bin/pip --version >/dev/null 2>&1 || rm -f $(env)/$(STAMP)))
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: quickstart test test-oldest soak benchmark lint python clean
+.PHONY: quickstart test test-all test-processors test-nightly test-oldest mutants soak benchmark lint \
+	python clean
 .DELETE_ON_ERROR:
 
 quickstart: .venv/$(STAMP)
@@ -20,6 +21,18 @@ test: .venv/$(STAMP)
 
 test-all: .venv/$(STAMP)
 	.venv/bin/python -m pytest
+
+# The quick tests under the arithmetic of other processors, half an hour.
+test-processors: .venv/$(STAMP)
+	.venv/bin/python tests/support/processors.py
+
+# The quick tests on nightly builds of TensorFlow and tf_keras: what will break next?
+test-nightly: .venv-nightly/$(STAMP)
+	.venv-nightly/bin/python -m pytest -m "not slow"
+
+# Mutation testing of the parts that compute; goes on where it was stopped.
+mutants: .venv/$(STAMP)
+	.venv/bin/python tests/support/mutants.py
 
 test-oldest: .venv-oldest/$(STAMP)
 	.venv-oldest/bin/python -m pytest
@@ -63,5 +76,14 @@ python:
 	.venv-oldest/bin/pip install --quiet --editable '.[dev]' --constraint tests/support/oldest.txt
 	touch $@
 
+.venv-nightly/$(STAMP): setup.py pyproject.toml | python
+	rm -rf .venv-nightly
+	$(PYTHON) -m venv .venv-nightly
+	.venv-nightly/bin/pip install --quiet --upgrade pip packaging
+	.venv-nightly/bin/pip install --quiet --pre tf-nightly tf-keras-nightly
+	.venv-nightly/bin/pip install --quiet --no-deps --editable .
+	.venv-nightly/bin/pip install --quiet $$(.venv-nightly/bin/python tests/support/nightly.py)
+	touch $@
+
 clean:
-	rm -rf .venv .venv-oldest build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-oldest .venv-nightly build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

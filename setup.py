@@ -28,6 +28,7 @@ EXAMPLES = [
 DEV = [
     *EXAMPLES,
     *EXPORT,
+    "cosmic-ray>=8.4",
     "hypothesis>=6.100",
     "mypy>=1.11",
     "pytest>=8",

@@ -1,0 +1,280 @@
+"""Mutation testing of what computes: `make mutants`. Cosmic Ray makes the mutants.
+
+    python tests/support/mutants.py [--number 320] [--seed 1] [--again]
+
+A seeded sample of mutants, as many of each module as of any other, and those of NAMED, each against
+the quick tests that concern its module. Results go to build/mutants/results.json as they come, and
+a run that was stopped goes on; `--again` tries those that survived once more. At the end, a table,
+and the survivors with their changes. tests/README.md explains those that change no behaviour.
+
+Each mutant lives in a copy of the tree and runs in a fork of a process that has TensorFlow imported
+already and has computed nothing with it.
+"""
+
+import argparse
+import ast
+import collections
+import difflib
+import hashlib
+import importlib
+import json
+import multiprocessing
+import os
+import pathlib
+import random
+import shutil
+import signal
+import sys
+import time
+
+import cosmic_ray.plugins
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import MutationVisitor
+
+ROOT = pathlib.Path(__file__).parents[2]
+FOLDER = ROOT / "build" / "mutants"
+TIMEOUT = 240  # seconds
+FILTERS = ("filters", "recipes", "optimizers_oracles", "optimizers_flip")
+RECIPES = ("recipes", "recipes_explain", "conversion_continue")
+CONVERSION = ("conversion", "conversion_continue")
+EXPORT = ("export_files", "export", "export_models")
+TESTS = {  # by module: the test files that concern it, the likeliest to fail first
+    "filters.py": FILTERS,
+    "_filter.py": (*FILTERS, "optimizers"),
+    "_iir.py": FILTERS,
+    "_flip.py": ("optimizers_oracles", "optimizers_flip", "optimizers_update"),
+    "_update.py": ("optimizers_update", "optimizers_flip", "optimizers_distribute"),
+    "_rounding.py": ("optimizers_rounding",),
+    "recipes.py": RECIPES,
+    "_latent.py": RECIPES,
+    "conversion.py": CONVERSION,
+    "export/_verify.py": EXPORT,
+    "export/_exported.py": EXPORT,
+    "export/_packing.py": EXPORT,
+    "export/_rewrite.py": EXPORT,
+}
+NAMED = (  # by hand: module, what stands there, what stands there instead
+    ("filters.py", "number(self.leak) - 1.0, 0.0", "-1.0, 0.0"),
+    ("filters.py", "change = change - coefficients", "change = change + 0 * coefficients"),
+    ("filters.py", "if self.epsilon_hat:", "if False:"),
+    ("filters.py", "return new, m * (root_bias / m_bias)", "return new, m * (1.0 / m_bias)"),
+    ("filters.py", "y + share * (x - y)", "(1.0 - share) * y + share * x"),
+    ("_flip.py", "> coefficients", ">= coefficients"),
+    ("_flip.py", "> coefficients", "> 1.01 * coefficients"),
+    ("_flip.py", "> coefficients", "> 1e-6 + coefficients"),
+)
+PLAUSIBLE = ("Add", "Sub", "Mul", "Div")  # of operators between two numbers; others are type errors
+
+
+def operators():
+    for name in sorted(cosmic_ray.plugins.operator_names()):
+        operator = cosmic_ray.plugins.get_operator(name)
+        _, _, change = name.partition("ReplaceBinaryOperator_")
+        if operator.arguments() or (change and not set(change.split("_")) <= set(PLAUSIBLE)):
+            continue
+        yield name, operator()
+
+
+class WithoutTypes(ast.NodeTransformer):
+    """Drops what changes no behaviour: annotations, and decorators for type checkers."""
+
+    def visit_AnnAssign(self, node):
+        if node.value is None or getattr(node.annotation, "id", "") == "TypeAlias":
+            return None
+        return ast.copy_location(ast.Assign([node.target], node.value), node)
+
+    def visit_FunctionDef(self, node):
+        self.generic_visit(node)
+        node.returns = None
+        for argument in [*node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]:
+            if argument is not None:
+                argument.annotation = None
+        node.decorator_list = [d for d in node.decorator_list if getattr(d, "id", "") != "override"]
+        return node
+
+
+def behaviour(code):
+    return ast.dump(WithoutTypes().visit(ast.parse(code)))
+
+
+def sample(module, number, seed):
+    """Names of mutants of a module, no two at the same place, and the code of each."""
+    code = (ROOT / "larq_filters" / module).read_text("utf-8")
+    tree, places = get_ast(code), collections.defaultdict(list)
+    for name, operator in operators():
+        positions = [p[0] for node in ast_nodes(tree) for p in operator.mutation_positions(node)]
+        for occurrence, place in enumerate(positions):
+            places[place].append((name, occurrence))
+    draw = random.Random(f"{module} {seed}")
+    order, original = sorted(places), behaviour(code)
+    draw.shuffle(order)
+    found = {}
+    for place in order:
+        name, occurrence = draw.choice(places[place])
+        mutated = MutationVisitor.mutate_code(
+            code, cosmic_ray.plugins.get_operator(name)(), occurrence
+        )
+        try:
+            if mutated is None or behaviour(mutated) == original:
+                continue
+        except SyntaxError:
+            continue
+        found[f"{module} {name.removeprefix('core/')} {occurrence}"] = mutated
+        if len(found) == number:
+            break
+    return found
+
+
+def named(module):
+    code = (ROOT / "larq_filters" / module).read_text("utf-8")
+    for i, (where, before, after) in enumerate(NAMED):
+        if where == module:
+            assert code.count(before) >= 1, (module, before)
+            yield f"{module} NAMED {i}", code.replace(before, after, 1)
+
+
+def change(module, mutated):
+    """The lines that differ."""
+    code = (ROOT / "larq_filters" / module).read_text("utf-8")
+    lines = difflib.unified_diff(code.splitlines(), mutated.splitlines(), lineterm="", n=0)
+    return [line for line in lines if line[:2] not in ("--", "++", "@@")]
+
+
+def survives(copy, module, mutated, log):
+    """Whether the tests that concern a module pass with this code of it."""
+    path = copy / "larq_filters" / module
+    original = path.read_text("utf-8")
+    path.write_text(mutated, "utf-8")
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        with open(log, "wb") as file:
+            for stream in (1, 2):
+                os.dup2(file.fileno(), stream)
+        os.chdir(copy)
+        sys.path.insert(0, str(copy))
+        sys.dont_write_bytecode = True
+        code = 2
+        try:
+            importlib.invalidate_caches()
+            import larq_filters
+
+            import pytest
+
+            assert pathlib.Path(larq_filters.__file__).is_relative_to(copy)
+            files = [f"tests/test_{name}.py" for name in TESTS[module]]
+            options = ["-o", "addopts=", "-p", "no:cacheprovider", "-x", "-q", "-m", "not slow"]
+            code = pytest.main([*options, *files])
+        finally:
+            os._exit(int(code))
+    end = time.monotonic() + TIMEOUT
+    while not (status := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() > end:
+            os.killpg(child, signal.SIGKILL)
+            status = os.waitpid(child, 0)
+            break
+        time.sleep(0.05)
+    path.write_text(original, "utf-8")
+    return status[1] == 0
+
+
+def work(number, tasks, done):
+    """Tries mutants from one queue and puts what became of them in another."""
+    os.environ |= {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    copy = FOLDER / f"copy{number}"
+    shutil.rmtree(copy, ignore_errors=True)
+    for name in ("larq_filters", "tests"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, copy / name)
+    for name in ("tensorflow", "tf_keras", "larq", "larq_compute_engine", "scipy.signal"):
+        importlib.import_module(name)
+    for name in ("hypothesis", "sklearn.datasets", "tensorflow_datasets", "PIL.Image", "pytest"):
+        importlib.import_module(name)
+    while (task := tasks.get()) is not None:
+        name, module, mutated = task
+        start = time.monotonic()
+        survived = survives(copy, module, mutated, copy / "log.txt")
+        log = (copy / "log.txt").read_text("utf-8", "replace")
+        killer = [line[7:].split(" - ")[0] for line in log.splitlines() if line[:7] == "FAILED "]
+        done.put((name, survived, (killer or [log.strip()[-80:]])[0], time.monotonic() - start))
+
+
+def run(mutants, results, path, workers):
+    """Tries what has no result yet; the unchanged code of every module first."""
+    context = multiprocessing.get_context("spawn")
+    tasks, done = context.Queue(), context.Queue()
+    plain = {
+        f"{m} unchanged": (m, (ROOT / "larq_filters" / m).read_text("utf-8"))
+        for m in {module for module, _ in mutants.values()}
+    }
+    todo = {**plain, **mutants}
+    for name, (module, code) in todo.items():
+        tasks.put((name, module, code))
+    processes = [context.Process(target=work, args=(i, tasks, done)) for i in range(workers)]
+    for process in processes:
+        tasks.put(None)
+        process.start()
+    for i in range(len(todo)):
+        name, survived, killer, seconds = done.get()
+        print(
+            f"{i + 1:4}/{len(todo)} {seconds:4.0f} s  {name}{'  survived' * survived}", flush=True
+        )
+        if name in plain:
+            if not survived:
+                for process in processes:
+                    process.kill()
+                sys.exit(f"the tests fail without any mutant: {name}, {killer}")
+            continue
+        module, code = todo[name]
+        results[name] = {
+            "hash": digest(code),
+            "survived": survived,
+            "killed_by": None if survived else killer,
+            "change": change(module, code),
+        }
+        path.write_text(json.dumps(results, indent=1, ensure_ascii=False), "utf-8")
+
+
+def digest(code):
+    return hashlib.sha256(code.encode()).hexdigest()[:16]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--number", type=int, default=320)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--again", action="store_true", help="try the survivors again")
+    args = parser.parse_args()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path = FOLDER / "results.json"
+    results = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    mutants = {}
+    for module in TESTS:
+        drawn = sample(module, -(-args.number // len(TESTS)), args.seed)
+        for name, code in {**drawn, **dict(named(module))}.items():
+            mutants[name] = (module, code)
+
+    def is_done(name):
+        result = results.get(name, {})
+        known = result.get("hash") == digest(mutants[name][1])
+        return known and not (args.again and result["survived"])
+
+    todo = [name for name in mutants if not is_done(name)]
+    random.Random(args.seed).shuffle(todo)
+    if todo:
+        run({name: mutants[name] for name in todo}, results, path, args.workers)
+
+    print(f"\n{'module':24}{'mutants':>9}{'killed':>9}")
+    for module in TESTS:
+        own = [results[name]["survived"] for name, (m, _) in mutants.items() if m == module]
+        print(f"{module:24}{len(own):9}{len(own) - sum(own):9}")
+    survivors = {name: results[name] for name in mutants if results[name]["survived"]}
+    print(f"{'all':24}{len(mutants):9}{len(mutants) - len(survivors):9}")
+    for name, result in survivors.items():
+        print("", name, *result["change"], sep="\n")
+
+
+if __name__ == "__main__":
+    main()
