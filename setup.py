@@ -28,7 +28,7 @@ EXAMPLES = [
 DEV = [
     *EXAMPLES,
     *EXPORT,
-    "cosmic-ray>=8.4",
+    "cosmic-ray>=8.7",
     "hypothesis>=6.100",
     "mypy>=1.11",
     "pytest>=8",
