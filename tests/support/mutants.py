@@ -34,24 +34,24 @@ from cosmic_ray.mutating import MutationVisitor
 ROOT = pathlib.Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "mutants"
 TIMEOUT = 240  # seconds
-FILTERS = ("filters", "recipes", "optimizers_oracles", "optimizers_flip")
+FILTERS = ("filters", "optimizers_oracles", "recipes")
 RECIPES = ("recipes", "recipes_explain", "conversion_continue")
-CONVERSION = ("conversion", "conversion_continue")
-EXPORT = ("export_files", "export", "export_models")
-TESTS = {  # by module: the test files that concern it, the likeliest to fail first
+FILES = ("export_files", "export_models", "commands_export")
+PACKING = ("export", "export_files")
+TESTS = {  # by module: the files with the tests that concern it
     "filters.py": FILTERS,
-    "_filter.py": (*FILTERS, "optimizers"),
+    "_filter.py": FILTERS,
     "_iir.py": FILTERS,
-    "_flip.py": ("optimizers_oracles", "optimizers_flip", "optimizers_update"),
-    "_update.py": ("optimizers_update", "optimizers_flip", "optimizers_distribute"),
+    "_flip.py": ("optimizers_oracles", "optimizers_flip"),
+    "_update.py": ("optimizers_update", "optimizers_distribute"),
     "_rounding.py": ("optimizers_rounding",),
     "recipes.py": RECIPES,
     "_latent.py": RECIPES,
-    "conversion.py": CONVERSION,
-    "export/_verify.py": EXPORT,
-    "export/_exported.py": EXPORT,
-    "export/_packing.py": EXPORT,
-    "export/_rewrite.py": EXPORT,
+    "conversion.py": ("conversion", "conversion_continue"),
+    "export/_verify.py": FILES,
+    "export/_exported.py": FILES,
+    "export/_packing.py": PACKING,
+    "export/_rewrite.py": PACKING,
 }
 NAMED = (  # by hand: module, what stands there, what stands there instead
     ("filters.py", "number(self.leak) - 1.0, 0.0", "-1.0, 0.0"),
@@ -140,6 +140,25 @@ def change(module, mutated):
     return [line for line in lines if line[:2] not in ("--", "++", "@@")]
 
 
+class QuickestFirst:
+    """Runs the tests in the order of how long they took when the code was whole."""
+
+    def __init__(self, path):
+        self.path = path
+        self.seconds = json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+    def pytest_collection_modifyitems(self, items):
+        items.sort(key=lambda item: self.seconds.get(item.nodeid, 0.0))
+
+    def pytest_runtest_logreport(self, report):
+        if report.when == "call":
+            self.seconds[report.nodeid] = report.duration
+
+    def pytest_sessionfinish(self, exitstatus):
+        if exitstatus == 0:
+            self.path.write_text(json.dumps(self.seconds), "utf-8")
+
+
 def survives(copy, module, mutated, log):
     """Whether the tests that concern a module pass with this code of it."""
     path = copy / "larq_filters" / module
@@ -164,7 +183,8 @@ def survives(copy, module, mutated, log):
             assert pathlib.Path(larq_filters.__file__).is_relative_to(copy)
             files = [f"tests/test_{name}.py" for name in TESTS[module]]
             options = ["-o", "addopts=", "-p", "no:cacheprovider", "-x", "-q", "-m", "not slow"]
-            code = pytest.main([*options, *files])
+            path = FOLDER / f"seconds_{'_'.join(TESTS[module])}.json"
+            code = pytest.main([*options, *files], plugins=[QuickestFirst(path)])
         finally:
             os._exit(int(code))
     end = time.monotonic() + TIMEOUT
@@ -201,12 +221,13 @@ def work(number, tasks, done):
 
 
 def run(mutants, results, path, workers):
-    """Tries what has no result yet; the unchanged code of every module first."""
+    """Tries some mutants; before them the unchanged code, with the tests of each module."""
     context = multiprocessing.get_context("spawn")
     tasks, done = context.Queue(), context.Queue()
+    one_of = {TESTS[module]: module for module, _ in mutants.values()}  # by its tests
     plain = {
-        f"{m} unchanged": (m, (ROOT / "larq_filters" / m).read_text("utf-8"))
-        for m in {module for module, _ in mutants.values()}
+        f"{module} unchanged": (module, (ROOT / "larq_filters" / module).read_text("utf-8"))
+        for module in one_of.values()
     }
     todo = {**plain, **mutants}
     for name, (module, code) in todo.items():
