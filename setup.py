@@ -29,6 +29,7 @@ DEV = [
     *EXAMPLES,
     *EXPORT,
     "cosmic-ray>=8.7",
+    "coverage>=7.4",
     "hypothesis>=6.100",
     "mypy>=1.11",
     "pytest>=8",

@@ -1,7 +1,10 @@
 """Latent recipes against recursions in float64 NumPy, Keras' optimizers, and recordings."""
 
+import inspect
+
 import larq_filters as lqf
 
+import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -86,6 +89,8 @@ FORMS = [
     ({"weight_decay": 0.25, "momentum": 0.5}, F.CascadedEMA(0.125, 0.5)),
     ({"weight_decay": 0.25, "momentum": 0.5, "dampening": 0.5}, F.CascadedEMA(0.125, 0.5)),
     ({}, F.Integrator(0.5)),
+    ({"momentum": 0.5}, F.Cascade(F.EMA(0.5), F.Integrator(1.0))),
+    ({"momentum": 0.5, "decoupled": False}, F.Cascade(F.EMA(0.5), F.Integrator(1.0))),
     ({"decoupled": False, "weight_decay": 0.25}, F.EMA(0.125)),
     (
         {"decoupled": False, "weight_decay": 0.25, "momentum": 0.5},
@@ -253,6 +258,17 @@ def test_peers_equal_their_recordings(name, make):
     steps = train(optimizer, [weights], o["gradients"][:, None])
     for t, (theta,) in enumerate(steps):
         np.testing.assert_array_equal(theta, o["weights"][t], err_msg=f"step {t}")
+
+
+def test_defaults_of_peers():
+    """Bop's are those of larq's own; of the others, those that their docstrings give."""
+    own = inspect.signature(lq.optimizers.Bop).parameters
+    bop, second, diode = recipes.bop(), recipes.bop2ndorder(), recipes.diode()
+    assert bop.filter == F.EMA(own["gamma"].default)
+    assert float(bop.threshold) == np.float32(own["threshold"].default)
+    assert second.filter == F.NormalizedEMA(1e-4, 1e-3, 1e-10)
+    assert float(second.threshold) == np.float32(1e-6)
+    assert diode.filter == F.Cascade(F.EMA(1 - 0.9), F.Sign(), F.EMA(1 - 0.99))
 
 
 def test_peers_take_what_the_optimizer_takes():

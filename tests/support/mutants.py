@@ -28,12 +28,14 @@ import sys
 import time
 
 import cosmic_ray.plugins
+import coverage
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import MutationVisitor
 
 ROOT = pathlib.Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "mutants"
 TIMEOUT = 240  # seconds
+NO_TESTS = 5  # pytest's exit code when no test ran the changed line: the mutant survives
 FILTERS = ("filters", "optimizers_oracles", "recipes")
 RECIPES = ("recipes", "recipes_explain", "conversion_continue")
 FILES = ("export_files", "export_models", "commands_export")
@@ -140,53 +142,68 @@ def change(module, mutated):
     return [line for line in lines if line[:2] not in ("--", "++", "@@")]
 
 
-class QuickestFirst:
-    """Runs the tests in the order of how long they took when the code was whole."""
+class Concerned:
+    """A plugin of pytest that runs the tests that ran a changed line, the quickest first.
 
-    def __init__(self, path):
-        self.path = path
-        self.seconds = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    Which ones that are, and how long each takes, is measured on the unchanged code.
+    """
+
+    def __init__(self, path, package, module, lines):
+        self.path, self.package, self.coverage = path, package, None
+        if lines is None:
+            self.coverage = coverage.Coverage(None, config_file=False, source=[str(package)])
+            self.coverage.start()
+            self.seconds, self.concerned = {}, None
+            return
+        measured = json.loads(path.read_text("utf-8"))
+        self.seconds, ran = measured["seconds"], measured["ran"].get(module, {})
+        by_line = [ran.get(str(line), [""]) for line in lines]
+        tests = {test for some in by_line for test in some}
+        self.concerned = None if "" in tests else tests  # "": when it was imported, so all
 
     def pytest_collection_modifyitems(self, items):
+        if self.concerned is not None:
+            items[:] = [item for item in items if item.nodeid in self.concerned]
         items.sort(key=lambda item: self.seconds.get(item.nodeid, 0.0))
+
+    def pytest_runtest_setup(self, item):
+        if self.coverage is not None:
+            self.coverage.switch_context(item.nodeid)
 
     def pytest_runtest_logreport(self, report):
         if report.when == "call":
             self.seconds[report.nodeid] = report.duration
 
     def pytest_sessionfinish(self, exitstatus):
-        if exitstatus == 0:
-            self.path.write_text(json.dumps(self.seconds), "utf-8")
+        if self.coverage is None or exitstatus != 0:
+            return
+        self.coverage.stop()
+        data = self.coverage.get_data()
+        ran = {
+            str(pathlib.Path(file).relative_to(self.package)): data.contexts_by_lineno(file)
+            for file in data.measured_files()
+        }
+        self.path.write_text(json.dumps({"seconds": self.seconds, "ran": ran}), "utf-8")
+
+
+def changed_lines(original, mutated):
+    """The numbers of the original's lines that differ."""
+    matcher = difflib.SequenceMatcher(None, original.splitlines(), mutated.splitlines(), False)
+    blocks = [b for b in matcher.get_opcodes() if b[0] != "equal"]
+    return [
+        line for _, start, end, _, _ in blocks for line in range(start + 1, max(end, start) + 1)
+    ]
 
 
 def survives(copy, module, mutated, log):
     """Whether the tests that concern a module pass with this code of it."""
     path = copy / "larq_filters" / module
     original = path.read_text("utf-8")
+    lines = None if mutated == original else changed_lines(original, mutated)
     path.write_text(mutated, "utf-8")
     child = os.fork()
     if child == 0:
-        os.setsid()
-        with open(log, "wb") as file:
-            for stream in (1, 2):
-                os.dup2(file.fileno(), stream)
-        os.chdir(copy)
-        sys.path.insert(0, str(copy))
-        sys.dont_write_bytecode = True
-        code = 2
-        try:
-            importlib.invalidate_caches()
-            import larq_filters
-
-            import pytest
-
-            assert pathlib.Path(larq_filters.__file__).is_relative_to(copy)
-            files = [f"tests/test_{name}.py" for name in TESTS[module]]
-            options = ["-o", "addopts=", "-p", "no:cacheprovider", "-x", "-q", "-m", "not slow"]
-            path = FOLDER / f"seconds_{'_'.join(TESTS[module])}.json"
-            code = pytest.main([*options, *files], plugins=[QuickestFirst(path)])
-        finally:
-            os._exit(int(code))
+        run_tests(copy, module, lines, log)
     end = time.monotonic() + TIMEOUT
     while not (status := os.waitpid(child, os.WNOHANG))[0]:
         if time.monotonic() > end:
@@ -195,7 +212,33 @@ def survives(copy, module, mutated, log):
             break
         time.sleep(0.05)
     path.write_text(original, "utf-8")
-    return status[1] == 0
+    return os.waitstatus_to_exitcode(status[1]) in (0, NO_TESTS)
+
+
+def run_tests(copy, module, lines, log):
+    """In a process of its own, which ends with pytest's exit code."""
+    os.setsid()
+    with open(log, "wb") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    os.chdir(copy)
+    sys.path.insert(0, str(copy))
+    sys.dont_write_bytecode = True
+    code = 2
+    try:
+        importlib.invalidate_caches()
+        measured = FOLDER / f"{'_'.join(TESTS[module])}.json"
+        plugin = Concerned(measured, copy / "larq_filters", module, lines)
+        import larq_filters
+
+        import pytest
+
+        assert pathlib.Path(larq_filters.__file__).is_relative_to(copy)
+        files = [f"tests/test_{name}.py" for name in TESTS[module]]
+        options = ["-o", "addopts=", "-p", "no:cacheprovider", "-x", "-q", "-m", "not slow"]
+        code = pytest.main([*options, *files], plugins=[plugin])
+    finally:
+        os._exit(int(code))
 
 
 def work(number, tasks, done):
@@ -222,39 +265,42 @@ def work(number, tasks, done):
 
 def run(mutants, results, path, workers):
     """Tries some mutants; before them the unchanged code, with the tests of each module."""
-    context = multiprocessing.get_context("spawn")
-    tasks, done = context.Queue(), context.Queue()
     one_of = {TESTS[module]: module for module, _ in mutants.values()}  # by its tests
     plain = {
         f"{module} unchanged": (module, (ROOT / "larq_filters" / module).read_text("utf-8"))
         for module in one_of.values()
     }
-    todo = {**plain, **mutants}
-    for name, (module, code) in todo.items():
-        tasks.put((name, module, code))
+    context = multiprocessing.get_context("spawn")
+    tasks, done = context.Queue(), context.Queue()
     processes = [context.Process(target=work, args=(i, tasks, done)) for i in range(workers)]
     for process in processes:
-        tasks.put(None)
         process.start()
-    for i in range(len(todo)):
-        name, survived, killer, seconds = done.get()
-        print(
-            f"{i + 1:4}/{len(todo)} {seconds:4.0f} s  {name}{'  survived' * survived}", flush=True
-        )
-        if name in plain:
-            if not survived:
-                for process in processes:
-                    process.kill()
-                sys.exit(f"the tests fail without any mutant: {name}, {killer}")
-            continue
-        module, code = todo[name]
-        results[name] = {
-            "hash": digest(code),
-            "survived": survived,
-            "killed_by": None if survived else killer,
-            "change": change(module, code),
-        }
-        path.write_text(json.dumps(results, indent=1, ensure_ascii=False), "utf-8")
+
+    def outcomes(some):
+        for name, (module, code) in some.items():
+            tasks.put((name, module, code))
+        for i in range(len(some)):
+            name, survived, killer, seconds = done.get()
+            outcome = "passed" if name in plain else "survived" if survived else "killed"
+            print(f"{i + 1:4}/{len(some)} {seconds:4.0f} s  {outcome:8}  {name}", flush=True)
+            yield name, survived, killer
+
+    try:
+        for name, passed, failed in outcomes(plain):
+            if not passed:
+                sys.exit(f"the tests fail without any mutant: {name}, {failed}")
+        for name, survived, killer in outcomes(mutants):
+            module, code = mutants[name]
+            results[name] = {
+                "hash": digest(code),
+                "survived": survived,
+                "killed_by": None if survived else killer,
+                "change": change(module, code),
+            }
+            path.write_text(json.dumps(results, indent=1, ensure_ascii=False), "utf-8")
+    finally:
+        for process in processes:
+            process.kill()
 
 
 def digest(code):
