@@ -112,7 +112,23 @@ def excluding():
     return compiled(dense(), optimizer=optimizer)
 
 
+@keras.utils.register_keras_serializable("tests")
+class OneSided(lq.quantizers.NoOp):
+    """Its pseudo-gradient is 1 for positive weights only."""
+
+    def __init__(self, **kwargs):
+        super().__init__(precision=1)
+
+    def call(self, inputs):
+        @tf.custom_gradient
+        def sign(x):
+            return tf.where(x < 0, -1.0, 1.0), lambda dy: tf.where(x > 0, dy, 0.5 * dy)
+
+        return sign(inputs)
+
+
 BAD = {
+    "one side": (lambda: compiled(dense(kernel_quantizer=OneSided())), ValueError, "one_sided"),
     "not compiled": (lambda: keras.Sequential([dense()]), ValueError, "not compiled"),
     "mixed precision": (mixed, ValueError, "LossScaleOptimizer"),
     "optimizer": (lambda: compiled(dense(), optimizer="rmsprop"), TypeError, "RMSprop"),

@@ -214,6 +214,11 @@ def test_filters_differ_by_type_and_value():
     assert F.Cascade(F.EMA(0.1), F.EMA(0.2)) != F.Cascade(F.EMA(0.2), F.EMA(0.1))
 
 
+def test_a_filter_without_a_step_cannot_be_made():
+    with pytest.raises(TypeError, match="abstract"):
+        type("Unfinished", (F.Filter,), {})()
+
+
 def test_filters_are_frozen():
     with pytest.raises(AttributeError):
         F.EMA(0.1).alpha = 0.2
@@ -234,6 +239,12 @@ def test_at_takes_schedules_at_a_step(name):
         with pytest.raises(ValueError, match="at\\(step\\)"):
             filter.frequency_response()
         fixed.frequency_response()
+
+
+def test_a_schedule_in_a_second_order_section():
+    filter = F.IIR([0.5, SCHEDULE, 0.1], [1, -0.5, 0.06])
+    assert list(filter.coefficients) == ["sos0_1"]
+    np.testing.assert_allclose(filter.at(50).sos, [[0.5, 0.05, 0.1, 1, -0.5, 0.06]])
 
 
 def test_scheduled_iir_follows_its_schedule():

@@ -129,6 +129,32 @@ def test_fused_and_op_by_op_draw_the_same(shape):
     assert np.isfinite(runs[0][-1].astype("f")).all()
 
 
+def lowbias32(index, one, two):
+    """The integer hash "lowbias32" with a key before it and one between its rounds, in NumPy."""
+    h = index + one
+    h = (h ^ (h >> np.uint32(16))) * np.uint32(0x7FEB352D)
+    h = h ^ two
+    h = (h ^ (h >> np.uint32(15))) * np.uint32(0x846CA68B)
+    return h ^ (h >> np.uint32(16))
+
+
+def mixed(number):
+    return lowbias32(number, np.uint32(0x6A09E667), np.uint32(0xBB67AE85))
+
+
+@pytest.mark.parametrize(("seed", "step", "variable", "slot"), [(0, 0, 0, "m"), (7, 1234, 3, "y")])
+def test_what_is_drawn_is_written_down(seed, step, variable, slot):
+    """Other draws would be as good, but a training that is resumed has to go on with the same."""
+    with np.errstate(over="ignore"):
+        one = two = mixed(np.uint32(seed))
+        for part in np.array([variable, ("m", "y").index(slot), step], "uint32"):
+            one, two = mixed(one + part), mixed(two + mixed(part + np.uint32(0x9E3779B9)))
+        draws = lowbias32(np.arange(1000, dtype="uint32"), one, two)
+    exact = np.random.default_rng(0).normal(size=1000).astype("float32")
+    bits = exact.view(np.uint32) + (draws >> np.uint32(16)) & np.uint32(0xFFFF0000)
+    np.testing.assert_array_equal(drawn(exact, seed, step, variable, slot), bits.view("float32"))
+
+
 def test_the_seed_decides():
     gradients = np.random.default_rng(3).normal(size=(3, 1, 500)).astype("float32")
 

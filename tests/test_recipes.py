@@ -108,6 +108,25 @@ def test_the_form_of_a_recipe(arguments, expected):
     assert recipes.from_sgd(0.5, **arguments) == expected
 
 
+def test_defaults_of_states_are_those_of_filters():
+    w, m = np.array([0.5, -2.0]), np.array([1.0, 3.0])
+    for arguments in ({}, {"weight_decay": 0.25}, {"momentum": 0.5}, {"clip": 1.0}):
+        filter = recipes.from_sgd(0.5, **arguments)
+        state = recipes.sgd_state(w, m, learning_rate=0.5, **arguments)
+        assert state.keys() == set(filter.slots)
+        rest = {"momentum": 0.0, "weight_decay": 0.0, "nesterov": False, "dampening": 0.0}
+        spelled = {**rest, "decoupled": True, "clip": None, **arguments}
+        assert recipes.from_sgd(0.5, **spelled) == filter
+        for slot, value in recipes.sgd_state(w, m, learning_rate=0.5, **spelled).items():
+            np.testing.assert_array_equal(state[slot], value)
+    keras_own = keras.optimizers.Adam()
+    assert recipes.from_adam() == recipes.from_adam(
+        *(1e-3, keras_own.beta_1, keras_own.beta_2, keras_own.epsilon, 1.0),
+        weight_decay=0.0,
+        epsilon_hat=False,
+    )
+
+
 def test_zero_of_nesterov():
     """A zero at β/(1+β), and poles at the roots of z² − (1+β)(1−ελ)z + β(1−ελ)."""
     filter = recipes.from_sgd(0.1, 0.9, 1e-2, nesterov=True, decoupled=False)
