@@ -388,6 +388,14 @@ def test_max_pooling_that_is_used_twice_stays(digits):
     assert_computes_the_same(convert(model).model, model, samples((8, 8, 32), digits))
 
 
+def test_max_pooling_that_is_shared_stays():
+    x, pool = keras.Input((8, 8, 32)), layers.MaxPooling2D()
+    model = randomize(keras.Model(x, [layers.BatchNormalization()(pool(conv()(x))), pool(x)]))
+    norm = model.layers[-1]
+    norm.gamma.assign(np.abs(norm.gamma.numpy()))
+    convert(model).verify(np.random.default_rng(0).normal(size=(8, 8, 8, 32)), model)
+
+
 def test_max_pooling_that_is_an_output_stays():
     x = keras.Input((8, 8, 32))
     pooled = layers.MaxPooling2D()(conv()(x))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import types
 
 import larq_filters as lqf
 
@@ -323,6 +324,30 @@ def test_verify_fails_loudly_on_another_file():
     assert "output 'quant_conv2d_1'" in str(error.value) and "tolerance" in str(error.value)
     result = exported.verify(x, model, tolerance=0.5)
     assert result.outputs[0].absolute == 2.0 and result.outputs[0].beyond == 0.0
+
+
+def test_a_single_output_has_no_arg_max_to_differ():
+    model = stack(conv(8), layers.Flatten(), layers.Dense(1), shape=(4, 4, 8))
+    (difference,) = convert(model).verify(np.ones((3, 4, 4, 8)), model).outputs
+    assert difference.agreement == 1.0
+
+
+def test_operators_of_a_layer_whose_weights_are_not_in_the_file():
+    """By their names: those with weights, or the last of those without."""
+    Operator, Tensor = lqf.export._flatbuffer.Operator, lqf.export._flatbuffer.Tensor
+
+    def operator(name, path, data=None):
+        weights = Tensor("", (1,), "FLOAT32", 1, data)
+        return Operator(name, (None, weights), (Tensor(path, (1,), "FLOAT32", 2, None),), {})
+
+    one, two = operator("MUL", "model/q/one"), operator("ADD", "model/q/two")
+    other = operator("MUL", "model/other/one", np.ones(1))
+    call = lqf.export._trace.Call(["model/q"])
+    file = types.SimpleNamespace(operators=[one, two, other])
+    assert lqf.export._packing.unmatched(file, call) == [two]
+    real = operator("CONV_2D", "model/q/three", np.ones(1))
+    file.operators.insert(1, real)
+    assert lqf.export._packing.unmatched(file, call) == [real]
 
 
 INPUTS = {
