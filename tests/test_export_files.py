@@ -345,6 +345,15 @@ def test_operators_of_a_layer_whose_weights_are_not_in_the_file():
     call = lqf.export._trace.Call(["model/q"])
     file = types.SimpleNamespace(operators=[one, two, other])
     assert lqf.export._packing.unmatched(file, call) == [two]
+    _, (kernel,) = lqf.export._frozen.freeze(
+        stack(conv(8, padding="valid", pad_values=0.0))  # which pads nothing, for any target
+    )
+    known = lqf.export._trace.Call(["model/q"], binarized=True)
+    for emitted, made in (([one], "MUL"), ([], "another operator")):
+        reason, _ = lqf.export._packing.reason(
+            kernel, known, emitted, pack_dense=True, target="xcore"
+        )
+        assert reason == f"the converter made {made} of it"
     real = operator("CONV_2D", "model/q/three", np.ones(1))
     file.operators.insert(1, real)
     assert lqf.export._packing.unmatched(file, call) == [real]
@@ -372,7 +381,12 @@ def test_verify_refuses_another_model_and_bad_tolerances():
     exported, x = convert(model), np.ones((2, 4, 4, 8))
     for other, text in ((stack(conv(5), shape=(4, 4, 8)), "outputs"), (stack(conv(4)), "inputs")):
         assert_one_sentence(lambda o=other: exported.verify(x, o), ValueError, f"other {text}")
-    for bad in ({"tolerance": -1.0}, {"allowed": 1.0}, {"tolerance": float("nan")}):
+    for bad in (
+        {"tolerance": -1.0},
+        {"allowed": 1.0},
+        {"allowed": -0.1},
+        {"tolerance": float("nan")},
+    ):
         assert_one_sentence(lambda b=bad: exported.verify(x, model, **b), ValueError, "tolerance")
 
 

@@ -82,9 +82,6 @@ def arrange(inputs: Any, names: Sequence[str], specs: Sequence[tf.TensorSpec]) -
     """
     if isinstance(inputs, dict) and set(inputs) == set(names):
         inputs = [inputs[name] for name in names]
-    is_one = len(names) == 1 and not isinstance(inputs, dict | tuple)
-    if is_one and not (isinstance(inputs, list) and len(inputs) == 1):
-        inputs = [inputs]
     arrays = [np.asarray(values) for values in tf.nest.flatten(inputs)]
     expected = [tuple(spec.shape[1:]) for spec in specs]
     counts = {len(a) if a.ndim else 0 for a in arrays}
