@@ -330,6 +330,9 @@ def test_a_single_output_has_no_arg_max_to_differ():
     model = stack(conv(8), layers.Flatten(), layers.Dense(1), shape=(4, 4, 8))
     (difference,) = convert(model).verify(np.ones((3, 4, 4, 8)), model).outputs
     assert difference.agreement == 1.0
+    numbers = [np.array([1.0, 2.0])], [np.array([2.0, 1.0])]  # one of each sample
+    (difference,) = lqf.export._verify.compare(["y"], *numbers, tolerance=1.0).outputs
+    assert difference.agreement == 1.0 and difference.absolute == 1.0
 
 
 def test_operators_of_a_layer_whose_weights_are_not_in_the_file():

@@ -214,6 +214,14 @@ def test_filters_differ_by_type_and_value():
     assert F.Cascade(F.EMA(0.1), F.EMA(0.2)) != F.Cascade(F.EMA(0.2), F.EMA(0.1))
 
 
+def test_filters_in_words():
+    assert str(F.EMA(1e-4)) == "EMA(alpha=0.0001)"
+    assert str(F.CascadedEMA(SCHEDULE, 0.1)) == "CascadedEMA(alpha=PolynomialDecay, gamma=0.1)"
+    assert str(F.Integrator(0.5)) == "Integrator(rate=0.5)"
+    half = lqf.recipes.from_sgd(SCHEDULE, weight_decay=0.5)
+    assert str(half) == "EMA(alpha=0.5 × PolynomialDecay)"
+
+
 def test_a_filter_without_a_step_cannot_be_made():
     with pytest.raises(TypeError, match="abstract"):
         type("Unfinished", (F.Filter,), {})()

@@ -77,8 +77,17 @@ def operators():
         yield name, operator()
 
 
-class WithoutTypes(ast.NodeTransformer):
-    """Drops what changes no behaviour: annotations, and decorators for type checkers."""
+EMPTY = ("override", "do_not_convert")  # decorators that only speak to tools, or save time
+
+
+class WithoutForm(ast.NodeTransformer):
+    """Drops what computes nothing: annotations, such decorators, `strict` of zip, `*` and `/`."""
+
+    def visit_Call(self, node):
+        self.generic_visit(node)
+        if getattr(node.func, "id", "") == "zip":
+            node.keywords = []
+        return node
 
     def visit_AnnAssign(self, node):
         if node.value is None or getattr(node.annotation, "id", "") == "TypeAlias":
@@ -91,12 +100,19 @@ class WithoutTypes(ast.NodeTransformer):
         for argument in [*node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]:
             if argument is not None:
                 argument.annotation = None
-        node.decorator_list = [d for d in node.decorator_list if getattr(d, "id", "") != "override"]
+        arguments = node.args
+        arguments.args = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+        arguments.posonlyargs, arguments.kwonlyargs = [], []
+        defaults = [*arguments.defaults, *arguments.kw_defaults]
+        arguments.defaults, arguments.kw_defaults = [d for d in defaults if d is not None], []
+        node.decorator_list = [
+            d for d in node.decorator_list if ast.unparse(d).split(".")[-1] not in EMPTY
+        ]
         return node
 
 
 def behaviour(code):
-    return ast.dump(WithoutTypes().visit(ast.parse(code)))
+    return ast.dump(WithoutForm().visit(ast.parse(code)))
 
 
 def sample(module, number, seed):
