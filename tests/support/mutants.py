@@ -4,8 +4,9 @@
 
 A seeded sample of mutants, as many of each module as of any other, and those of NAMED, each against
 the quick tests that concern its module. Results go to build/mutants/results.json as they come, and
-a run that was stopped goes on; `--again` tries those that survived once more. At the end, a table,
-and the survivors with their changes. tests/README.md explains those that change no behaviour.
+a run that was stopped goes on; `--again` tries those that survived with all tests of these files,
+also those that were not seen to run the changed line. At the end, a table, and the survivors with
+their changes. tests/README.md explains those that change no behaviour.
 
 Each mutant lives in a copy of the tree and runs in a fork of a process that has TensorFlow imported
 already and has computed nothing with it.
@@ -161,10 +162,11 @@ def change(module, mutated):
 class Concerned:
     """A plugin of pytest that runs the tests that ran a changed line, the quickest first.
 
-    Which ones that are, and how long each takes, is measured on the unchanged code.
+    Which ones that are, and how long each takes, is measured on the unchanged code. What AutoGraph
+    makes of a function is not seen to run its lines: `thorough` runs all tests of the files.
     """
 
-    def __init__(self, path, package, module, lines):
+    def __init__(self, path, package, module, lines, thorough):
         self.path, self.package, self.coverage = path, package, None
         if lines is None:
             self.coverage = coverage.Coverage(None, config_file=False, source=[str(package)])
@@ -175,7 +177,8 @@ class Concerned:
         self.seconds, ran = measured["seconds"], measured["ran"].get(module, {})
         by_line = [ran.get(str(line), [""]) for line in lines]
         tests = {test for some in by_line for test in some}
-        self.concerned = None if "" in tests else tests  # "": when it was imported, so all
+        # "": when it was imported, so all of them.
+        self.concerned = None if thorough or "" in tests else tests
 
     def pytest_collection_modifyitems(self, items):
         if self.concerned is not None:
@@ -211,7 +214,7 @@ def changed_lines(original, mutated):
     ]
 
 
-def survives(copy, module, mutated, log):
+def survives(copy, module, mutated, thorough, log):
     """Whether the tests that concern a module pass with this code of it."""
     path = copy / "larq_filters" / module
     original = path.read_text("utf-8")
@@ -219,7 +222,7 @@ def survives(copy, module, mutated, log):
     path.write_text(mutated, "utf-8")
     child = os.fork()
     if child == 0:
-        run_tests(copy, module, lines, log)
+        run_tests(copy, module, lines, thorough, log)
     end = time.monotonic() + TIMEOUT
     while not (status := os.waitpid(child, os.WNOHANG))[0]:
         if time.monotonic() > end:
@@ -231,7 +234,7 @@ def survives(copy, module, mutated, log):
     return os.waitstatus_to_exitcode(status[1]) in (0, NO_TESTS)
 
 
-def run_tests(copy, module, lines, log):
+def run_tests(copy, module, lines, thorough, log):
     """In a process of its own, which ends with pytest's exit code."""
     os.setsid()
     with open(log, "wb") as file:
@@ -244,7 +247,7 @@ def run_tests(copy, module, lines, log):
     try:
         importlib.invalidate_caches()
         measured = FOLDER / f"{'_'.join(TESTS[module])}.json"
-        plugin = Concerned(measured, copy / "larq_filters", module, lines)
+        plugin = Concerned(measured, copy / "larq_filters", module, lines, thorough)
         import larq_filters
 
         import pytest
@@ -271,15 +274,15 @@ def work(number, tasks, done):
     for name in ("hypothesis", "sklearn.datasets", "tensorflow_datasets", "PIL.Image", "pytest"):
         importlib.import_module(name)
     while (task := tasks.get()) is not None:
-        name, module, mutated = task
+        name, module, mutated, thorough = task
         start = time.monotonic()
-        survived = survives(copy, module, mutated, copy / "log.txt")
+        survived = survives(copy, module, mutated, thorough, copy / "log.txt")
         log = (copy / "log.txt").read_text("utf-8", "replace")
         killer = [line[7:].split(" - ")[0] for line in log.splitlines() if line[:7] == "FAILED "]
         done.put((name, survived, (killer or [log.strip()[-80:]])[0], time.monotonic() - start))
 
 
-def run(mutants, results, path, workers):
+def run(mutants, results, path, workers, thorough):
     """Tries some mutants; before them the unchanged code, with the tests of each module."""
     one_of = {TESTS[module]: module for module, _ in mutants.values()}  # by its tests
     plain = {
@@ -294,7 +297,7 @@ def run(mutants, results, path, workers):
 
     def outcomes(some):
         for name, (module, code) in some.items():
-            tasks.put((name, module, code))
+            tasks.put((name, module, code, thorough))
         for i in range(len(some)):
             name, survived, killer, seconds = done.get()
             outcome = "passed" if name in plain else "survived" if survived else "killed"
@@ -328,7 +331,7 @@ def main():
     parser.add_argument("--number", type=int, default=320)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--again", action="store_true", help="try the survivors again")
+    parser.add_argument("--again", action="store_true", help="the survivors, with more tests")
     args = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = FOLDER / "results.json"
@@ -347,7 +350,7 @@ def main():
     todo = [name for name in mutants if not is_done(name)]
     random.Random(args.seed).shuffle(todo)
     if todo:
-        run({name: mutants[name] for name in todo}, results, path, args.workers)
+        run({name: mutants[name] for name in todo}, results, path, args.workers, args.again)
 
     print(f"\n{'module':24}{'mutants':>9}{'killed':>9}")
     for module in TESTS:
