@@ -296,6 +296,18 @@ UNPACKED = {
         "its input has 2 bits",
         "input_quantizer='ste_sign'",
     ),
+    "ternary input of a share of the mean": (
+        lambda: stack(
+            conv(
+                *(8, 3),
+                input_quantizer=lq.quantizers.SteTern(ternary_weight_networks=True),
+                pad_values=0.0,
+            )
+        ),
+        {"CONV_2D": 9216},
+        "its input has 2 bits",
+        "input_quantizer='ste_sign'",
+    ),
     "input of zeros and ones": (
         lambda: stack(conv(8, input_quantizer="ste_heaviside", pad_values=0.0)),
         {"CONV_2D": 9216},

@@ -333,6 +333,9 @@ def test_a_single_output_has_no_arg_max_to_differ():
     numbers = [np.array([1.0, 2.0])], [np.array([2.0, 1.0])]  # one of each sample
     (difference,) = lqf.export._verify.compare(["y"], *numbers, tolerance=1.0).outputs
     assert difference.agreement == 1.0 and difference.absolute == 1.0
+    numbers = [np.array([[1.0, 2.0]])], [np.array([[2.0, 1.0]])]  # two of one sample
+    (difference,) = lqf.export._verify.compare(["y"], *numbers, tolerance=1.0).outputs
+    assert difference.agreement == 0.0
 
 
 def test_operators_of_a_layer_whose_weights_are_not_in_the_file():
@@ -377,6 +380,13 @@ def test_verify_refuses_inputs_in_one_sentence(name):
     change, text = INPUTS[name]
     x = change(np.random.default_rng(0).normal(size=(16, 4, 4, 8)))
     assert_one_sentence(lambda: exported.verify(x, model), ValueError, text)
+
+
+def test_verify_counts_what_is_not_finite():
+    model, x = stack(conv(4), shape=(4, 4, 8)), np.ones((2, 4, 4, 8))
+    x.ravel()[[3, 5]] = np.nan, np.inf
+    exported = convert(model)
+    assert_one_sentence(lambda: exported.verify(x, model), ValueError, "with 2 values that are not")
 
 
 def test_verify_refuses_another_model_and_bad_tolerances():

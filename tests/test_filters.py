@@ -205,6 +205,8 @@ def test_serializes_by_value(name):
     assert again == filter and hash(again) == hash(filter) and again is not filter
     config = tf.keras.utils.serialize_keras_object(filter)
     assert tf.keras.utils.deserialize_keras_object(config) == filter
+    optimizer = lqf.optimizers.FilteredFlip(filter=filter).get_config()  # by registered names
+    assert lqf.optimizers.FilteredFlip.from_config(optimizer).filter == filter
     assert {filter: "found"}[again] == "found"
 
 

@@ -38,6 +38,7 @@ def test_which_sizes_go_block_by_block():
     sizes = [_update.block_size(int(np.prod(shape))) for shape in SHAPES]
     assert sizes == [None, None, None, 16_384, 13_824, None, None]
     assert _update.block_size(10**8) == 16_000
+    assert _update.block_size(2**15) is None  # small, though it would divide
     assert _update.block_size(4_096 * 257) == 4_096  # the smallest; 257 is prime
     assert _update.block_size(10**6) == 8_000  # 15,625 would be no whole number of vectors
 
