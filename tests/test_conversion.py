@@ -198,6 +198,14 @@ def test_scales_are_named():
         np.testing.assert_array_equal(new.numpy(), np.where(old.numpy() < 0, -1, 1))
 
 
+def test_a_scale_above_one_is_named_too():
+    layer = lq.layers.QuantDense(3, name="up", kernel_quantizer="magnitude_aware_sign")
+    model = keras.Sequential([keras.Input((4,)), layer])
+    layer.set_weights([2.0 * np.ones((4, 3)), np.zeros(3)])
+    with pytest.warns(UserWarning, match=r"scale.*\['up'\]"):
+        to_latent_free(model)
+
+
 def test_layers_made_in_code_are_named():
     model = keras.Sequential([HardCoded(input_shape=(4,))])
     with pytest.warns(UserWarning, match=r"in the code of another layer.*\['inner'\]"):

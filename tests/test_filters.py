@@ -301,11 +301,17 @@ BAD = {
     "schedule beside a0": (lambda: F.IIR([SCHEDULE], [2]), ValueError, "a0=2"),
     "sos shape": (lambda: F.IIR.from_sos(np.ones((2, 5))), ValueError, "shape (2, 5)"),
     "sos row": (lambda: F.IIR.from_sos([1, 0, 0, 1, 0, 0]), ValueError, "shape (6,)"),
+    "sos of too many axes": (
+        lambda: F.IIR.from_sos(np.ones((1, 6, 6))),
+        ValueError,
+        "shape (1, 6, 6)",
+    ),
     "sos empty": (lambda: F.IIR.from_sos(np.ones((0, 6))), ValueError, "shape (0, 6)"),
     "no stage": (lambda: F.Cascade(), ValueError, "at least one"),
     "not a stage": (lambda: F.Cascade(F.EMA(0.1), 0.1), TypeError, "0.1"),
     "not linear": (lambda: F.Sign().sos, TypeError, "not linear"),
     "limited": (lambda: F.Integrator(1, 1).impulse_response(3), TypeError, "not linear"),
+    "limited, leaking": (lambda: F.Integrator(1, 1, 0.5).time_constant, TypeError, "not linear"),
     "cascade": (lambda: F.Cascade(F.EMA(0.1), F.Sign()).time_constant, TypeError, "Sign"),
 }
 

@@ -3,7 +3,7 @@
     python tests/support/mutants.py [--number 320] [--seed 1] [--again]
 
 A seeded sample of mutants, as many of each module as of any other, and those of NAMED, each against
-the quick tests that concern its module. Results go to build/mutants/results.json as they come, and
+the quick tests that concern its module. Results go to tests/mutants.json as they come, and
 a run that was stopped goes on; `--again` tries those that survived with all tests of these files,
 also those that were not seen to run the changed line. At the end, a table, and the survivors with
 their changes. tests/README.md explains those that change no behaviour.
@@ -314,12 +314,20 @@ def run(mutants, results, path, workers, thorough):
                 "hash": digest(code),
                 "survived": survived,
                 "killed_by": None if survived else killer,
-                "change": change(module, code),
+                "change": change(module, code) if survived else None,
             }
-            path.write_text(json.dumps(results, indent=1, ensure_ascii=False), "utf-8")
+            write(results, path)
     finally:
         for process in processes:
             process.kill()
+
+
+def write(results, path):
+    """A line for each, so that changes of the file can be read."""
+    lines = [
+        f"{json.dumps(k)}: {json.dumps(results[k], ensure_ascii=False)}" for k in sorted(results)
+    ]
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
 
 
 def digest(code):
@@ -334,7 +342,7 @@ def main():
     parser.add_argument("--again", action="store_true", help="the survivors, with more tests")
     args = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
-    path = FOLDER / "results.json"
+    path = ROOT / "tests" / "mutants.json"
     results = json.loads(path.read_text("utf-8")) if path.exists() else {}
     mutants = {}
     for module in TESTS:
