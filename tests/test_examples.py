@@ -72,7 +72,7 @@ def test_export_edge(tmp_path):
     """`make quickstart`: trained, packed, verified on every image held out.
 
     The file adds up in another order than Keras. Of the first layer's 1.2 million signs in these
-    images, about 0.3 are of sums within 3e-7 of 0, which may turn: six images would be 1 %.
+    images, an estimated 0.3 are of sums within 3e-7 of 0, which may turn; 1 % is six images.
     """
     result = run("export_edge.py", "--output", tmp_path / "new" / "folder", timeout=90)
     assert result.returncode == 0, result.stderr
