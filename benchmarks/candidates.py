@@ -5,7 +5,7 @@ from typing import Any
 
 import larq_filters as lqf
 from larq_filters import filters
-from larq_filters._latent_sgd import LatentSGD
+from larq_filters.optimizers import LatentSGD
 
 import tensorflow as tf
 

@@ -24,7 +24,8 @@ from typing import Any
 from unittest import mock
 
 import larq_filters as lqf
-from larq_filters import _rounding, filters, recipes
+from larq_filters import filters, recipes
+from larq_filters.optimizers import _rounding
 
 import larq as lq
 import machine

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from larq_filters import _explain_command, _export_command
+from larq_filters._commands import explain, export
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -13,8 +13,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m larq_filters", description="Binary neural networks without latent weights."
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    _explain_command.add_parser(commands)
-    _export_command.add_parser(commands)
+    explain.add_parser(commands)
+    export.add_parser(commands)
     parsed = parser.parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):  # Greek letters on a terminal that has none
         if hasattr(stream, "reconfigure"):

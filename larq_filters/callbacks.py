@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from larq_filters import _quantizers
+from larq_filters import _layers
 from larq_filters.optimizers import FilteredFlip
 
 import tensorflow as tf
@@ -74,7 +74,7 @@ class FlipRatio(tf.keras.callbacks.Callback):
     def _count(self) -> "_Count":
         read = tf.keras.backend.get_value
         count = _Count(int(read(self._optimizer.iterations)), {}, {})
-        for variable, name in _quantizers.layer_names(self.model):
+        for variable, name in _layers.layer_names(self.model):
             flips = self._optimizer.flips(variable)
             if flips is not None:
                 count.flips[name] = count.flips.get(name, 0) + int(read(flips))

@@ -3,8 +3,9 @@
 import warnings
 from typing import Any, NamedTuple
 
-from larq_filters import _quantizers, recipes
+from larq_filters import _layers, recipes
 from larq_filters.optimizers import FilteredFlip
+from larq_filters.recipes._latent import arguments_of
 
 import larq as lq
 import numpy as np
@@ -69,7 +70,7 @@ def to_latent_free(model: tf.keras.Model) -> tf.keras.Model:
             f"{type(model).__module__}.{type(model).__name__}"
         )
     _check_quantizers(_binary_kernels(model))
-    clone = _clone(model)
+    clone = _layers.clone(model)
     for kernel in _binary_kernels(clone):
         _drop_latent(kernel)
     _check_config(clone)
@@ -119,7 +120,7 @@ def continue_from_latent(model: tf.keras.Model) -> tf.keras.Model:
             "the state of loss scaling is not carried over: use the policy float32 or "
             "mixed_bfloat16. Received: a LossScaleOptimizer"
         )
-    kind, arguments = recipes.arguments_of(optimizer)
+    kind, arguments = arguments_of(optimizer)
     if getattr(optimizer, "_exclude_from_weight_decay", None) or getattr(
         optimizer, "_exclude_from_weight_decay_names", None
     ):
@@ -147,7 +148,7 @@ def continue_from_latent(model: tf.keras.Model) -> tf.keras.Model:
         model.trainable_variables, new_model.trainable_variables, strict=True
     ):
         moments = [_moments(optimizer, name, latent) for name in names]
-        if not _quantizers.is_binary(latent):
+        if not _layers.is_binary(latent):
             for name, moment in zip(names, moments, strict=True):
                 _moments(new.real_optimizer, name, variable).assign(moment)
             continue
@@ -188,13 +189,13 @@ def _check_latent(model: tf.keras.Model, kernels: list["_Kernel"]) -> float | No
         quantizer = getattr(layer, quantizer_name)
         bound = clip or 1e3
         points = [sign * share * bound for share in (1e-3, 0.3, 0.7, 1.0) for sign in (-1, 1)]
-        outputs, gradients = _quantizers.probe(quantizer, points, rank=2)
+        outputs, gradients = _layers.probe(quantizer, points, rank=2)
         if not ((outputs == np.sign(points)).all() and (gradients == 1.0).all()):
             raise ValueError(
                 f"the {quantizer_name} of layer '{layer.name}' is not carried over: what it does "
                 "to gradients depends on the size of the latent weight. Use 'ste_sign' with the "
                 "constraint 'weight_clip', or larq.quantizers.SteSign(clip_value=None). "
-                f"Received: {_quantizers.name(quantizer)} with weights within ±{bound:g}"
+                f"Received: {_layers.name(quantizer)} with weights within ±{bound:g}"
             )
         clips[layer.name] = clip
     if len(set(clips.values())) > 1:
@@ -203,35 +204,6 @@ def _check_latent(model: tf.keras.Model, kernels: list["_Kernel"]) -> float | No
             f"weight_clip. Received: {clips}"
         )
     return next(iter(clips.values()))
-
-
-def _clone(model: tf.keras.Model) -> tf.keras.Model:
-    try:
-        if isinstance(model, tf.keras.Sequential) or model._is_graph_network:
-            clone = tf.keras.models.clone_model(model, clone_function=_clone_layer)
-        else:
-            clone = _clone_layer(model)
-        if model.built:
-            if not clone.built:
-                clone.build(model._build_input_shape)
-            clone.set_weights(model.get_weights())
-    except (NotImplementedError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"model '{model.name}' cannot be cloned: give its class and its layers a get_config "
-            "and a from_config, or make it with kernel quantizers "
-            "larq.quantizers.NoOp(precision=1) in the first place. Received: "
-            f"{type(error).__name__}: {error}"
-        ) from error
-    return clone
-
-
-def _clone_layer(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
-    """A layer of the same config, sharing no layer with the first where its config holds some."""
-
-    def clone(value: Any) -> Any:
-        return _clone_layer(value) if isinstance(value, tf.keras.layers.Layer) else value
-
-    return type(layer).from_config(tf.nest.map_structure(clone, layer.get_config()))
 
 
 def _binary_kernels(model: tf.keras.Model) -> list[_Kernel]:
@@ -251,12 +223,12 @@ def _check_quantizers(kernels: list[_Kernel]) -> None:
         if kernel is None or isinstance(getattr(layer, quantizer), lq.quantizers.NoOp):
             continue
         latent = _latent(kernel)
-        scale = np.asarray(_quantizers.fresh(getattr(layer, quantizer))(latent)) * _sign(latent)
+        scale = np.asarray(_layers.fresh(getattr(layer, quantizer))(latent)) * _sign(latent)
         if not (np.isfinite(scale).all() and (scale > 0).all()):
             raise ValueError(
                 f"the kernel quantizer of layer '{layer.name}' has other outputs than a scale "
                 "times the sign of the weight, which ±1 cannot stand for: use a quantizer such as "
-                f"'ste_sign'. Received: {quantizer}={_quantizers.name(getattr(layer, quantizer))}"
+                f"'ste_sign'. Received: {quantizer}={_layers.name(getattr(layer, quantizer))}"
             )
         if not (scale == 1.0).all():
             scaled.append(layer.name)
@@ -299,7 +271,7 @@ def _sign(weights: np.ndarray) -> np.ndarray:
 
 def _check_config(model: tf.keras.Model) -> None:
     """Warns of kernels that the model's config makes latent again."""
-    again = _clone(model)
+    again = _layers.clone(model)
     latent = [
         k
         for k in _binary_kernels(again)

@@ -8,8 +8,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from larq_filters import _quantizers
-from larq_filters._filter import Filter
+from larq_filters import _layers
+from larq_filters.filters import Filter
 
 import numpy as np
 import tensorflow as tf
@@ -267,9 +267,9 @@ def _margins(model: tf.keras.Model) -> dict[tuple[str, str], tuple[np.ndarray, f
         )
     coefficients = {name: c.numpy() for name, c in optimizer.coefficients.items()}
     margins = {}
-    for variable, layer in _quantizers.layer_names(model):
+    for variable, layer in _layers.layer_names(model):
         slots = {name: slot.numpy() for name, slot in optimizer.slots(variable).items()}
-        if not slots and not _quantizers.is_binary(variable):
+        if not slots and not _layers.is_binary(variable):
             continue
         if not any(np.any(slot) for slot in slots.values()):
             raise ValueError(

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import zipfile
 
-from larq_filters import _export_command
+from larq_filters._commands import export as export_command
 
 import larq as lq
 import larq_compute_engine as lce
@@ -33,7 +33,7 @@ class PlusOne(tf.keras.layers.Layer):
 
 def parse(*arguments):
     parser = argparse.ArgumentParser()
-    _export_command.add_parser(parser.add_subparsers(required=True))
+    export_command.add_parser(parser.add_subparsers(required=True))
     return parser.parse_args(["export", *map(str, arguments)])
 
 
@@ -174,10 +174,10 @@ def test_wrong_arguments_are_code_2(capsys):
 
 SCRIPT = """
 import argparse, sys
-from larq_filters import _export_command
+from larq_filters._commands import export as export_command
 assert "larq_compute_engine" not in sys.modules
 parser = argparse.ArgumentParser()
-_export_command.add_parser(parser.add_subparsers(required=True))
+export_command.add_parser(parser.add_subparsers(required=True))
 args = parser.parse_args()
 sys.exit(args.run(args))
 """

@@ -1,7 +1,7 @@
 """State in bfloat16: right on average, repeatable, and the same wherever it is computed."""
 
 import larq_filters as lqf
-from larq_filters import _rounding
+from larq_filters.optimizers import _rounding
 
 import ml_dtypes
 import numpy as np

@@ -4,7 +4,7 @@ import re
 import resource
 
 import larq_filters as lqf
-from larq_filters import _update
+from larq_filters.optimizers import _update
 
 import numpy as np
 import pytest

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from larq_filters import _quantizers, conversion
+from larq_filters import _layers
 
 import larq as lq
 import numpy as np
@@ -74,7 +74,7 @@ def freeze(model: tf.keras.Model) -> tuple[tf.keras.Model, list[Kernel]]:
         ValueError: The model cannot be cloned, or a binary kernel is not ± one scale per channel.
     """
     try:
-        clone = conversion._clone(model)
+        clone = _layers.clone(model)
     except ValueError as error:
         raise ValueError(
             f"model '{model.name}' cannot be cloned, and export works on a clone: give its class "
@@ -91,7 +91,7 @@ def freeze(model: tf.keras.Model) -> tuple[tf.keras.Model, list[Kernel]]:
             quantizer = getattr(variable, "quantizer", None)
             values = tf.convert_to_tensor(variable).numpy()  # the latent ones
             if quantizer is not None:
-                values = np.asarray(_quantizers.fresh(quantizer)(values))
+                values = np.asarray(_layers.fresh(quantizer)(values))
                 _keep(layer, variable, quantizer_name, values)
             precision = getattr(variable, "precision", None) or 32
             kernel = Kernel(layer, attribute, precision, values)
@@ -148,5 +148,5 @@ def _check_kernel(kernel: Kernel, quantizer: Any) -> None:
         f"the {kernel.attribute} of layer '{kernel.layer.name}' asks for 1 bit and is not ±1, nor "
         "± one scale per output channel, so it would silently become a float layer: "
         f"{way_out}. Received: {int((~good).sum())} of {good.size} weights "
-        f"off, the first of them {received:g}, with quantizer '{_quantizers.name(quantizer)}'"
+        f"off, the first of them {received:g}, with quantizer '{_layers.name(quantizer)}'"
     )

@@ -41,15 +41,16 @@ FILTERS = ("filters", "optimizers_oracles", "recipes")
 RECIPES = ("recipes", "recipes_explain", "conversion_continue")
 FILES = ("export_files", "export_models", "commands_export")
 PACKING = ("export", "export_files")
+ELEMENTARY, FLIP = "filters/_elementary.py", "optimizers/_flip.py"
 TESTS = {  # by module: the files with the tests that concern it
-    "filters.py": FILTERS,
-    "_filter.py": FILTERS,
-    "_iir.py": FILTERS,
-    "_flip.py": ("optimizers_oracles", "optimizers_flip"),
-    "_update.py": ("optimizers_update", "optimizers_distribute"),
-    "_rounding.py": ("optimizers_rounding",),
-    "recipes.py": RECIPES,
-    "_latent.py": RECIPES,
+    "filters/_base.py": FILTERS,
+    ELEMENTARY: FILTERS,
+    "filters/_iir.py": FILTERS,
+    FLIP: ("optimizers_oracles", "optimizers_flip"),
+    "optimizers/_update.py": ("optimizers_update", "optimizers_distribute"),
+    "optimizers/_rounding.py": ("optimizers_rounding",),
+    "recipes/_latent.py": RECIPES,
+    "recipes/_sgd.py": RECIPES,
     "conversion.py": ("conversion", "conversion_continue"),
     "export/_verify.py": FILES,
     "export/_exported.py": FILES,
@@ -57,14 +58,14 @@ TESTS = {  # by module: the files with the tests that concern it
     "export/_rewrite.py": PACKING,
 }
 NAMED = (  # by hand: module, what stands there, what stands there instead
-    ("filters.py", "number(self.leak) - 1.0, 0.0", "-1.0, 0.0"),
-    ("filters.py", "change = change - coefficients", "change = change + 0 * coefficients"),
-    ("filters.py", "if self.epsilon_hat:", "if False:"),
-    ("filters.py", "return new, m * (root_bias / m_bias)", "return new, m * (1.0 / m_bias)"),
-    ("filters.py", "y + share * (x - y)", "(1.0 - share) * y + share * x"),
-    ("_flip.py", "> coefficients", ">= coefficients"),
-    ("_flip.py", "> coefficients", "> 1.01 * coefficients"),
-    ("_flip.py", "> coefficients", "> 1e-6 + coefficients"),
+    (ELEMENTARY, "fixed(self.leak) - 1.0, 0.0", "-1.0, 0.0"),
+    (ELEMENTARY, "change = change - coefficients", "change = change + 0 * coefficients"),
+    (ELEMENTARY, "if self.epsilon_hat:", "if False:"),
+    (ELEMENTARY, "return new, m * (root_bias / m_bias)", "return new, m * (1.0 / m_bias)"),
+    (ELEMENTARY, "y + share * (x - y)", "(1.0 - share) * y + share * x"),
+    (FLIP, "> coefficients", ">= coefficients"),
+    (FLIP, "> coefficients", "> 1.01 * coefficients"),
+    (FLIP, "> coefficients", "> 1e-6 + coefficients"),
 )
 PLAUSIBLE = ("Add", "Sub", "Mul", "Div")  # of operators between two numbers; others are type errors
 

@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from larq_filters._filter import Filter
-from larq_filters._latent_recipe import Recipe
+from larq_filters.filters import Filter
+from larq_filters.recipes._response import Recipe
 
 _WIDTH = 80
 

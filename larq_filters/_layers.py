@@ -1,4 +1,4 @@
-"""Kernel quantizers: which variables they make binary, and whether those can be trained."""
+"""larq's layers: which variables are binary and can be trained, their names, and clones."""
 
 import copy
 from collections.abc import Sequence
@@ -77,3 +77,32 @@ def probe(quantizer: Any, weights: Sequence[float], rank: int) -> tuple[np.ndarr
     # Called itself, it would be counted as another retracing, of which TensorFlow warns.
     outputs, gradients = run.get_concrete_function()()
     return outputs.numpy().ravel(), gradients.numpy().ravel()
+
+
+def clone(model: tf.keras.Model) -> tf.keras.Model:
+    try:
+        if isinstance(model, tf.keras.Sequential) or model._is_graph_network:
+            copied = tf.keras.models.clone_model(model, clone_function=_clone_layer)
+        else:
+            copied = _clone_layer(model)
+        if model.built:
+            if not copied.built:
+                copied.build(model._build_input_shape)
+            copied.set_weights(model.get_weights())
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"model '{model.name}' cannot be cloned: give its class and its layers a get_config "
+            "and a from_config, or make it with kernel quantizers "
+            "larq.quantizers.NoOp(precision=1) in the first place. Received: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return copied
+
+
+def _clone_layer(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
+    """A layer of the same config, sharing no layer with the first where its config holds some."""
+
+    def deep(value: Any) -> Any:
+        return _clone_layer(value) if isinstance(value, tf.keras.layers.Layer) else value
+
+    return type(layer).from_config(tf.nest.map_structure(deep, layer.get_config()))

@@ -5,10 +5,12 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from larq_filters import _checks, _latent
-from larq_filters._explain_text import Explanation, sentences
-from larq_filters._filter import Coefficient, Filter, Schedule
-from larq_filters._latent_recipe import Recipe, time_constant
+from larq_filters import _numbers
+from larq_filters._numbers import Coefficient, Schedule
+from larq_filters.filters import Filter
+from larq_filters.recipes import _sgd
+from larq_filters.recipes._explain_text import Explanation, sentences
+from larq_filters.recipes._response import Recipe, time_constant
 
 import numpy as np
 import tensorflow as tf
@@ -65,11 +67,11 @@ def explain(
     """
     for name, value in {"steps": steps, "steps_per_epoch": steps_per_epoch}.items():
         if value is not None:
-            _checks.positive(name, value)
+            _numbers.positive(name, value)
     rest = momentum, weight_decay, nesterov, decoupled, dampening
-    filter, _ = _latent.sgd(learning_rate, *rest, clip)
+    filter, _ = _sgd.sgd(learning_rate, *rest, clip)
     rates = _rates(learning_rate, steps)
-    linear, _ = _latent.sgd(float(rates.max()), *rest, clip=None)
+    linear, _ = _sgd.sgd(float(rates.max()), *rest, clip=None)
     coupled = not decoupled and weight_decay > 0.0 and momentum > 0.0
     recipe = Recipe(rates, momentum, weight_decay, nesterov, coupled, dampening, clip)
     explanation = _explanation(recipe, filter, linear, steps, steps_per_epoch)

@@ -3,14 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from larq_filters import _checks, _quantizers
-from larq_filters._filter import Coefficient
+from larq_filters import _layers
+from larq_filters._numbers import Coefficient
+from larq_filters._saving import register
+from larq_filters.optimizers import _arguments
 
 import tensorflow as tf
 from typing_extensions import override
 
 
-@tf.keras.utils.register_keras_serializable(package="larq_filters")
+@register
 class LatentSGD(tf.keras.optimizers.SGD):
     """Keras' SGD on the variables that larq marks as 1-bit, `real_optimizer` on all others.
 
@@ -32,7 +34,7 @@ class LatentSGD(tf.keras.optimizers.SGD):
         **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate, name=name, **kwargs)
-        self._real_optimizer = _checks.real_optimizer(real_optimizer, refused=LatentSGD)
+        self._real_optimizer = _arguments.real_optimizer(real_optimizer, refused=LatentSGD)
 
     @property
     def real_optimizer(self) -> tf.keras.optimizers.Optimizer:
@@ -44,8 +46,8 @@ class LatentSGD(tf.keras.optimizers.SGD):
         """Creates the state of all variables."""
         if getattr(self, "_built", False):
             return
-        real = [v for v in var_list if not _quantizers.is_binary(v)]
-        super().build([v for v in var_list if _quantizers.is_binary(v)])
+        real = [v for v in var_list if not _layers.is_binary(v)]
+        super().build([v for v in var_list if _layers.is_binary(v)])
         self._real_optimizer.build(real)
         self._variables.extend(self._real_optimizer.variables)
 
@@ -61,8 +63,8 @@ class LatentSGD(tf.keras.optimizers.SGD):
         pairs = list(grads_and_vars)
         with tf.init_scope():
             self.build([variable for _, variable in pairs])
-        binary = [(g, v) for g, v in pairs if _quantizers.is_binary(v)]
-        real = [(g, v) for g, v in pairs if not _quantizers.is_binary(v)]
+        binary = [(g, v) for g, v in pairs if _layers.is_binary(v)]
+        real = [(g, v) for g, v in pairs if not _layers.is_binary(v)]
         if real:
             self._real_optimizer.apply_gradients(real, name, skip_gradients_aggregation, **kwargs)
         return super().apply_gradients(binary, name, skip_gradients_aggregation, **kwargs)

@@ -7,7 +7,7 @@ import textwrap
 from typing import Any
 
 from larq_filters import _files, plots, recipes
-from larq_filters._filter import Filter
+from larq_filters.filters import Filter
 
 import tensorflow as tf
 

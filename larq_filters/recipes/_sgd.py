@@ -1,79 +1,13 @@
-"""SGD on a latent weight as a filter, and the pieces that no filter of general use covers."""
+"""SGD on a latent weight as a filter."""
 
-import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
-from larq_filters import _checks
-from larq_filters._filter import Coefficient, Filter, Schedule, Tensors, register, short
-from larq_filters.filters import EMA, IIR, Cascade, CascadedEMA, Integrator
+from larq_filters import _numbers
+from larq_filters._numbers import Coefficient, Schedule, times
+from larq_filters.filters import EMA, IIR, Cascade, CascadedEMA, CoupledSGD, Filter, Integrator
 
 import numpy as np
-import tensorflow as tf
-from typing_extensions import override
-
-
-@register
-class Scaled(Schedule):
-    """A schedule times a number."""
-
-    def __init__(self, schedule: Schedule, factor: float) -> None:
-        self.schedule, self.factor = schedule, factor
-
-    def __call__(self, step: Any) -> Any:
-        """The value at a step."""
-        return self.schedule(step) * self.factor
-
-    def __str__(self) -> str:
-        return f"{self.factor:g} × {short(self.schedule)}"
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        schedule = tf.keras.utils.legacy.serialize_keras_object(self.schedule)
-        return {"schedule": schedule, "factor": self.factor}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Scaled":
-        """The inverse of `get_config`."""
-        schedules = tf.keras.optimizers.schedules
-        return cls(
-            schedules.deserialize(config["schedule"], use_legacy_format=True), config["factor"]
-        )
-
-
-@register
-@dataclasses.dataclass(frozen=True, eq=False)
-class CoupledSGD(Filter):
-    r"""SGD with momentum and coupled weight decay whose rate varies, or whose weights are clipped.
-
-    With x' = x − λy: m_t = βm_{t−1} + (1−d)x'_t; y_t = y_{t−1} + ρ_t·m_t, or with `nesterov`
-    y_t = y_{t−1} + ρ_t(x'_t + βm_t); y is then held within ± `limit`. The output is −w.
-
-    With a fixed rate and no limit it is an `IIR`; with a varying one it is linear, but has no
-    transfer function.
-    """
-
-    rate: Coefficient
-    momentum: float
-    weight_decay: float
-    dampening: float = 0.0
-    nesterov: bool = False
-    limit: float | None = None
-    slots: ClassVar[tuple[str, ...]] = ("m", "y")
-    _tunable: ClassVar[tuple[str, ...]] = ("rate",)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "rate", _checks.rate("rate", self.rate))
-
-    @override
-    def step(self, state: Tensors, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
-        x = x - self.weight_decay * state["y"]
-        m = self.momentum * state["m"] + (1.0 - self.dampening) * x
-        change = x + self.momentum * m if self.nesterov else m
-        y = state["y"] + coefficients["rate"] * change
-        if self.limit is not None:
-            y = tf.clip_by_value(y, -self.limit, self.limit)
-        return {"m": m, "y": y}, y
 
 
 def sgd(
@@ -86,9 +20,12 @@ def sgd(
     clip: float | None,
 ) -> tuple[Filter, Callable[[Any, Any], dict[str, Any]]]:
     """The filter that SGD is, and from latent weight and momentum buffer to its state."""
-    rate = _checks.rate("learning_rate", rate)
-    beta, dampening = _checks.below_one("momentum", beta), _checks.below_one("dampening", dampening)
-    decay = _checks.not_negative("weight_decay", decay)
+    rate = _numbers.rate("learning_rate", rate)
+    beta, dampening = (
+        _numbers.below_one("momentum", beta),
+        _numbers.below_one("dampening", dampening),
+    )
+    decay = _numbers.not_negative("weight_decay", decay)
     if not isinstance(rate, Schedule) and decoupled and rate * decay > 1.0:
         raise ValueError(
             "learning rate times weight decay is the share of a weight that decays per step and "
@@ -190,9 +127,3 @@ def _coupled(
 
 def _nesterov(beta: float, gain: float) -> IIR:
     return IIR([gain * (1.0 + beta), -gain * beta], [1.0, -beta])
-
-
-def times(rate: Coefficient, factor: float) -> Coefficient:
-    if isinstance(rate, Schedule) and factor not in (0.0, 1.0):
-        return Scaled(rate, factor)
-    return rate if factor == 1.0 else rate * factor if factor else 0.0

@@ -10,9 +10,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from larq_filters import _rounding
-from larq_filters._filter import Filter
-from larq_filters._flip import flip
+from larq_filters.filters import Filter
+from larq_filters.optimizers import _rounding
+from larq_filters.optimizers._flip import flip
 
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla

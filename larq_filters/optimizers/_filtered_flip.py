@@ -5,12 +5,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from larq_filters import _checks, _quantizers
-from larq_filters._coefficients import Coefficients
-from larq_filters._filter import Coefficient, Filter, deserialize, serialize
-from larq_filters._flip import state_dtype
-from larq_filters._update import Update
-from larq_filters.filters import EMA, CascadedEMA
+from larq_filters import _layers
+from larq_filters._numbers import Coefficient
+from larq_filters._saving import deserialize, register, serialize
+from larq_filters.filters import EMA, CascadedEMA, Filter
+from larq_filters.optimizers import _arguments
+from larq_filters.optimizers._coefficients import Coefficients
+from larq_filters.optimizers._flip import state_dtype
+from larq_filters.optimizers._update import Update
 
 import numpy as np
 import tensorflow as tf
@@ -18,12 +20,10 @@ from tf_keras.src.optimizers.utils import filter_empty_gradients
 from tf_keras.src.utils.tf_utils import can_jit_compile
 from typing_extensions import override
 
-__all__ = ["FilteredFlip"]
-
 _ALPHA, _GAMMA = 1e-2, 1e-1  # compared by identity, to tell a default from an argument
 
 
-@tf.keras.utils.register_keras_serializable(package="larq_filters")
+@register
 class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
     r"""Flips a binary weight when its filtered gradient points against it.
 
@@ -115,9 +115,9 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
         jit_compile: bool = True,
         **kwargs: Any,
     ) -> None:
-        _checks.no_magnitude(kwargs)
+        _arguments.no_magnitude(kwargs)
         if filter is None:
-            alpha = _checks.decayed("alpha", alpha, decay_steps)
+            alpha = _arguments.decayed("alpha", alpha, decay_steps)
             filter = EMA(alpha) if gamma is None else CascadedEMA(alpha, gamma)
         elif alpha is not _ALPHA or gamma is not _GAMMA or decay_steps is not None:
             raise ValueError(
@@ -138,11 +138,11 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
             **kwargs,
         )
         self.jit_compile = bool(jit_compile) and can_jit_compile()
-        self._state_dtype = _checks.state_dtype(state_dtype)
-        self._seed = _checks.seed(seed)
+        self._state_dtype = _arguments.state_dtype(state_dtype)
+        self._seed = _arguments.seed(seed)
         self._filter = self._no_dependency(filter)
-        self._real_optimizer = _checks.real_optimizer(real_optimizer, refused=FilteredFlip)
-        given = {"threshold": _checks.threshold(threshold), **filter.coefficients}
+        self._real_optimizer = _arguments.real_optimizer(real_optimizer, refused=FilteredFlip)
+        given = {"threshold": _arguments.threshold(threshold), **filter.coefficients}
         self._given = self._no_dependency(given)
         self._create_coefficients(given)
         self._slots = self._no_dependency({})
@@ -181,11 +181,11 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
         if getattr(self, "_built", False):
             self._check_known(var_list)
             return
-        _checks.strategy(tf.distribute.get_strategy())
-        binary = [variable for variable in var_list if _quantizers.is_binary(variable)]
-        real = [variable for variable in var_list if not _quantizers.is_binary(variable)]
+        _arguments.strategy(tf.distribute.get_strategy())
+        binary = [variable for variable in var_list if _layers.is_binary(variable)]
+        real = [variable for variable in var_list if not _layers.is_binary(variable)]
         for variable in binary:
-            _quantizers.check_trainable(variable)
+            _layers.check_trainable(variable)
         if getattr(self._real_optimizer, "_built", False):
             raise ValueError(
                 "real_optimizer already trains other variables: give each FilteredFlip one of its "

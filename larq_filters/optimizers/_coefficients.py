@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from larq_filters import _checks
-from larq_filters._filter import Coefficient, Schedule
+from larq_filters._numbers import Coefficient, Schedule
+from larq_filters.optimizers import _arguments
 
 import tensorflow as tf
 
@@ -98,7 +98,7 @@ class Coefficients:
                 "given when the optimizer is made. "
                 f"Received: {name}={value!r} in place of {self._given[key]!r}"
             )
-        self._coefficients[key].assign(_checks.current(name, float(value)))
+        self._coefficients[key].assign(_arguments.current(name, float(value)))
 
     def _changed_coefficients(self) -> dict[str, float]:
         """Those that were set since the optimizer was made, by name."""

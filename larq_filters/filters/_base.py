@@ -5,17 +5,15 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
+
+from larq_filters._numbers import Coefficient, Schedule, short
+from larq_filters._saving import deserialize, serialize
 
 import numpy as np
-import tensorflow as tf
 from scipy import signal
-from tf_keras.optimizers.schedules import LearningRateSchedule as Schedule
 
-Coefficient: TypeAlias = float | Schedule
 Tensors = Mapping[str, Any]
-
-register = tf.keras.utils.register_keras_serializable(package="larq_filters")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -142,40 +140,3 @@ def _at(value: Any, step: int) -> Any:
     if isinstance(value, Filter):
         return value.at(step)
     return float(value(step)) if isinstance(value, Schedule) else value
-
-
-def short(value: Any) -> str:
-    """A number to six digits, a schedule of Keras by its name: for people, not for machines."""
-    if isinstance(value, float):
-        return f"{value:g}"
-    keras = isinstance(value, Schedule) and type(value).__str__ is object.__str__
-    return type(value).__name__ if keras else str(value)
-
-
-def serialize(value: Any) -> Any:
-    """A filter, schedule, number or tuple of them as JSON-ready values."""
-    if isinstance(value, tuple):
-        return [serialize(item) for item in value]
-    if isinstance(value, Filter | Schedule):
-        # Keras' older format, as the .h5 and SavedModel loaders read no other.
-        return tf.keras.utils.legacy.serialize_keras_object(value)
-    return value
-
-
-def deserialize(value: Any) -> Any:
-    """The inverse of `serialize`."""
-    if isinstance(value, list | tuple):
-        return tuple(deserialize(item) for item in value)
-    if isinstance(value, Mapping):  # finds Keras' own schedules, and whatever is registered
-        return tf.keras.optimizers.schedules.deserialize(dict(value), use_legacy_format=True)
-    return value
-
-
-def number(value: Coefficient) -> float:
-    """A coefficient for a response, which a schedule does not have."""
-    if isinstance(value, Schedule):
-        raise ValueError(
-            "a filter with a schedule has no fixed response: take the filter at one step with "
-            f"`at(step)`. Received: {value!r}"
-        )
-    return value

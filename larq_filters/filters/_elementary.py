@@ -1,28 +1,18 @@
-r"""Filters over gradient sequences.
-
-Each class is a frozen description: its difference equation, its coefficients, and, where it is
-linear, its responses in the terms of `scipy.signal`. Frequencies are in rad/sample and time
-constants in steps, where a sample is one training step. A coefficient is a number or a Keras
-`LearningRateSchedule`. State starts at zero.
-
-Source of the view of optimizers as filters: Quist, Li, van Gemert, "Understanding weight-magnitude
-hyperparameters in training binary networks", ICLR 2023 (arXiv 2303.02452).
-"""
+"""The filters that most need: averages, sums, signs, and filters in a row."""
 
 import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from larq_filters import _checks
-from larq_filters._filter import Coefficient, Filter, Tensors, number, register
-from larq_filters._iir import IIR
+from larq_filters import _numbers
+from larq_filters._numbers import Coefficient, fixed
+from larq_filters._saving import register
+from larq_filters.filters._base import Filter, Tensors
 
 import numpy as np
 import tensorflow as tf
 from typing_extensions import override
-
-__all__ = ["EMA", "IIR", "Cascade", "CascadedEMA", "Filter", "Integrator", "NormalizedEMA", "Sign"]
 
 
 @register
@@ -48,7 +38,7 @@ class EMA(Filter):
     _tunable: ClassVar[tuple[str, ...]] = ("alpha",)
 
     def __post_init__(self) -> None:
-        _check(self, "alpha", _checks.share)
+        _check(self, "alpha", _numbers.share)
 
     @override
     def step(self, state: Tensors, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
@@ -58,13 +48,13 @@ class EMA(Filter):
     @property
     @override
     def sos(self) -> np.ndarray:
-        alpha = number(self.alpha)
+        alpha = fixed(self.alpha)
         return np.array([[alpha, 0.0, 0.0, 1.0, alpha - 1.0, 0.0]])
 
     @property
     @override
     def time_constant(self) -> float:
-        return _time_constant(number(self.alpha))
+        return _time_constant(fixed(self.alpha))
 
 
 @register
@@ -96,8 +86,8 @@ class CascadedEMA(Filter):
     _tunable: ClassVar[tuple[str, ...]] = ("alpha", "gamma")
 
     def __post_init__(self) -> None:
-        _check(self, "alpha", _checks.share)
-        _check(self, "gamma", _checks.share)
+        _check(self, "alpha", _numbers.share)
+        _check(self, "gamma", _numbers.share)
 
     @override
     def step(self, state: Tensors, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
@@ -147,10 +137,10 @@ class Integrator(Filter):
     slots: ClassVar[tuple[str, ...]] = ("y",)
 
     def __post_init__(self) -> None:
-        _check(self, "rate", _checks.rate)
-        _check(self, "leak", _checks.leak)
+        _check(self, "rate", _numbers.rate)
+        _check(self, "leak", _numbers.leak)
         if self.limit is not None:
-            _check(self, "limit", _checks.positive)
+            _check(self, "limit", _numbers.positive)
 
     @property
     @override
@@ -172,14 +162,14 @@ class Integrator(Filter):
     def sos(self) -> np.ndarray:
         if self.limit is not None:
             return super().sos
-        return np.array([[number(self.rate), 0.0, 0.0, 1.0, number(self.leak) - 1.0, 0.0]])
+        return np.array([[fixed(self.rate), 0.0, 0.0, 1.0, fixed(self.leak) - 1.0, 0.0]])
 
     @property
     @override
     def time_constant(self) -> float:
         if self.limit is not None:
             return super().time_constant
-        leak = number(self.leak)
+        leak = fixed(self.leak)
         return math.inf if leak == 0.0 else _time_constant(leak)
 
 
@@ -224,9 +214,9 @@ class NormalizedEMA(Filter):
     _tunable: ClassVar[tuple[str, ...]] = ("gamma", "sigma")
 
     def __post_init__(self) -> None:
-        _check(self, "gamma", _checks.share)
-        _check(self, "sigma", _checks.share)
-        _check(self, "epsilon", _checks.positive)
+        _check(self, "gamma", _numbers.share)
+        _check(self, "sigma", _numbers.share)
+        _check(self, "epsilon", _numbers.positive)
 
     @property
     @override

@@ -5,8 +5,9 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from larq_filters import _checks
-from larq_filters._filter import Coefficient, Filter, Schedule, Tensors, number, register, short
+from larq_filters._numbers import Coefficient, Schedule, fixed, number, short
+from larq_filters._saving import register
+from larq_filters.filters._base import Filter, Tensors
 
 import numpy as np
 from scipy import signal
@@ -120,7 +121,7 @@ class IIR(Filter):
     @property
     @override
     def sos(self) -> np.ndarray:
-        return np.array([[number(value) for value in row] for row in self.sections])
+        return np.array([[fixed(value) for value in row] for row in self.sections])
 
     @override
     def __str__(self) -> str:
@@ -135,7 +136,7 @@ class IIR(Filter):
 
 def _section(row: Sequence[Any]) -> tuple[Coefficient, ...]:
     """A second-order section b0 b1 b2 1 a1 a2, divided by its a0."""
-    b0, b1, b2, a0, a1, a2 = values = tuple(_checks.number("a coefficient", value) for value in row)
+    b0, b1, b2, a0, a1, a2 = values = tuple(number("a coefficient", value) for value in row)
     numeric = [value for value in values if not isinstance(value, Schedule)]
     if not np.isfinite(numeric).all():
         raise ValueError(f"coefficients must be finite. Received: {list(row)}")

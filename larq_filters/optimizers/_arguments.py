@@ -1,11 +1,11 @@
-"""Checks of arguments; each error names the value and the way out."""
+"""What FilteredFlip is made with: checks of its arguments; each error names the way out."""
 
 import math
 import numbers
 from collections.abc import Mapping
 from typing import Any
 
-from larq_filters._filter import Coefficient, Schedule
+from larq_filters._numbers import Coefficient, Schedule, number, share
 
 import tensorflow as tf
 
@@ -31,58 +31,6 @@ _NO_MAGNITUDE = {
 }
 
 
-def share(name: str, value: Any) -> Coefficient:
-    """A number in (0, 1] or a schedule."""
-    value = number(name, value)
-    if not isinstance(value, Schedule) and not 0.0 < value <= 1.0:
-        raise ValueError(
-            f"{name} is a share per step and must be in (0, 1]; 1 does not filter at all. "
-            f"Received: {name}={value:g}"
-        )
-    return value
-
-
-def leak(name: str, value: Any) -> Coefficient:
-    """A number in [0, 1], or a schedule."""
-    value = number(name, value)
-    if not isinstance(value, Schedule) and not 0.0 <= value <= 1.0:
-        raise ValueError(
-            f"{name} is a share per step and must be in [0, 1]. Received: {name}={value:g}"
-        )
-    return value
-
-
-def below_one(name: str, value: Any) -> float:
-    """A number in [0, 1)."""
-    value = number(name, value)
-    if isinstance(value, Schedule) or not 0.0 <= value < 1.0:
-        raise ValueError(f"{name} must be a number in [0, 1). Received: {name}={value}")
-    return value
-
-
-def not_negative(name: str, value: Any) -> float:
-    """A finite number from 0 on."""
-    value = number(name, value)
-    if isinstance(value, Schedule) or not 0.0 <= value < math.inf:
-        raise ValueError(f"{name} must be a finite number, 0 or more. Received: {name}={value}")
-    return value
-
-
-def rate(name: str, value: Any) -> Coefficient:
-    """A finite number above 0, or a schedule."""
-    return value if isinstance(value, Schedule) else positive(name, value)
-
-
-def positive(name: str, value: Any) -> float:
-    """A finite number above 0."""
-    value = number(name, value)
-    if isinstance(value, Schedule):
-        raise TypeError(f"{name} must be a number. Received: {name}={value!r}")
-    if not 0.0 < value < math.inf:
-        raise ValueError(f"{name} must be positive and finite. Received: {name}={value:g}")
-    return value
-
-
 def threshold(value: Any) -> Coefficient:
     """A finite number from 0 on, or a schedule."""
     value = number("threshold", value)
@@ -99,18 +47,6 @@ def current(name: str, value: float) -> float:
     if name == "threshold":
         return threshold(value)
     return value if value == 0.0 else share(name, value)
-
-
-def number(name: str, value: Any) -> Coefficient:
-    """A Python float or a schedule."""
-    if isinstance(value, Schedule):
-        return value
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(
-            f"{name} must be a number or a tf.keras.optimizers.schedules.LearningRateSchedule. "
-            f"Received: {name}={value!r}"
-        )
-    return float(value)
 
 
 def state_dtype(value: Any) -> str | None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from larq_filters._filter import Filter
+from larq_filters.filters import Filter
 
 import tensorflow as tf
 

@@ -1,34 +1,15 @@
-r"""Latent-weight recipes, and other projects' binary optimizers, in terms of filters.
-
-A latent weight w is trained by an optimizer and used only by its sign. Seen from outside, −w (times
-a scale without meaning) is the output of a filter over the gradients: `from_sgd` and `from_adam`
-give that filter, `sgd_state` and `adam_state` the state in which it goes on from given latent
-weights. With both, a `FilteredFlip` holds sign(w) after every step, up to rounding where w is next
-to 0.
-"""
+"""Latent SGD and Adam, and other binary optimizers, as filters."""
 
 from typing import Any
 
-from larq_filters import _checks, _latent
-from larq_filters._explain import explain
-from larq_filters._filter import Coefficient, Filter, Schedule
-from larq_filters.filters import EMA, Cascade, Integrator, NormalizedEMA, Sign
+from larq_filters import _numbers
+from larq_filters._numbers import Coefficient, Schedule, times
+from larq_filters.filters import EMA, Cascade, Filter, Integrator, NormalizedEMA, Sign
 from larq_filters.optimizers import FilteredFlip
+from larq_filters.recipes import _sgd
 
 import numpy as np
 import tensorflow as tf
-
-__all__ = [
-    "adam_state",
-    "bop",
-    "bop2ndorder",
-    "diode",
-    "explain",
-    "from_adam",
-    "from_optimizer",
-    "from_sgd",
-    "sgd_state",
-]
 
 State = dict[str, np.ndarray]
 
@@ -81,7 +62,7 @@ def from_sgd(
     Source:
         Quist, Li, van Gemert, ICLR 2023 (arXiv 2303.02452), for the decoupled form.
     """
-    recipe, _ = _latent.sgd(
+    recipe, _ = _sgd.sgd(
         learning_rate, momentum, weight_decay, nesterov, decoupled, dampening, clip
     )
     return recipe
@@ -121,9 +102,7 @@ def sgd_state(
         >>> state["y"].tolist()
         [-0.5]
     """
-    _, state = _latent.sgd(
-        learning_rate, momentum, weight_decay, nesterov, decoupled, dampening, clip
-    )
+    _, state = _sgd.sgd(learning_rate, momentum, weight_decay, nesterov, decoupled, dampening, clip)
     latent = np.asarray(latent, "float64")
     m = np.zeros_like(latent) if buffer is None else np.asarray(buffer, "float64")
     return {name: np.broadcast_to(value, latent.shape) for name, value in state(latent, m).items()}
@@ -171,16 +150,16 @@ def from_adam(
             "AMSGrad divides by the largest v so far, which no average of gradients is: use Adam "
             "without it. Received: amsgrad=True"
         )
-    _checks.not_negative("weight_decay", weight_decay)
+    _numbers.not_negative("weight_decay", weight_decay)
     return Cascade(
         NormalizedEMA(
-            1.0 - _checks.below_one("beta_1", beta_1),
-            1.0 - _checks.below_one("beta_2", beta_2),
+            1.0 - _numbers.below_one("beta_1", beta_1),
+            1.0 - _numbers.below_one("beta_2", beta_2),
             epsilon,
             bias_correction=True,
             epsilon_hat=epsilon_hat,
         ),
-        Integrator(learning_rate, clip, leak=_latent.times(learning_rate, weight_decay)),
+        Integrator(learning_rate, clip, leak=times(learning_rate, weight_decay)),
     )
 
 
@@ -352,5 +331,5 @@ def diode(beta_1: float = 0.9, beta_2: float = 0.99, **kwargs: Any) -> FilteredF
     Source:
         bitorch-engine's `DiodeMix`.
     """
-    first, second = _checks.below_one("beta_1", beta_1), _checks.below_one("beta_2", beta_2)
+    first, second = _numbers.below_one("beta_1", beta_1), _numbers.below_one("beta_2", beta_2)
     return FilteredFlip(filter=Cascade(EMA(1.0 - first), Sign(), EMA(1.0 - second)), **kwargs)

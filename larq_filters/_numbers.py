@@ -1,0 +1,128 @@
+"""What a coefficient may be: a number in its range, or a schedule of Keras."""
+
+import math
+import numbers
+from typing import Any, TypeAlias
+
+from larq_filters._saving import register
+
+import tensorflow as tf
+from tf_keras.optimizers.schedules import LearningRateSchedule as Schedule
+
+Coefficient: TypeAlias = float | Schedule
+
+
+def share(name: str, value: Any) -> Coefficient:
+    """A number in (0, 1] or a schedule."""
+    value = number(name, value)
+    if not isinstance(value, Schedule) and not 0.0 < value <= 1.0:
+        raise ValueError(
+            f"{name} is a share per step and must be in (0, 1]; 1 does not filter at all. "
+            f"Received: {name}={value:g}"
+        )
+    return value
+
+
+def leak(name: str, value: Any) -> Coefficient:
+    """A number in [0, 1], or a schedule."""
+    value = number(name, value)
+    if not isinstance(value, Schedule) and not 0.0 <= value <= 1.0:
+        raise ValueError(
+            f"{name} is a share per step and must be in [0, 1]. Received: {name}={value:g}"
+        )
+    return value
+
+
+def below_one(name: str, value: Any) -> float:
+    """A number in [0, 1)."""
+    value = number(name, value)
+    if isinstance(value, Schedule) or not 0.0 <= value < 1.0:
+        raise ValueError(f"{name} must be a number in [0, 1). Received: {name}={value}")
+    return value
+
+
+def not_negative(name: str, value: Any) -> float:
+    """A finite number from 0 on."""
+    value = number(name, value)
+    if isinstance(value, Schedule) or not 0.0 <= value < math.inf:
+        raise ValueError(f"{name} must be a finite number, 0 or more. Received: {name}={value}")
+    return value
+
+
+def rate(name: str, value: Any) -> Coefficient:
+    """A finite number above 0, or a schedule."""
+    return value if isinstance(value, Schedule) else positive(name, value)
+
+
+def positive(name: str, value: Any) -> float:
+    """A finite number above 0."""
+    value = number(name, value)
+    if isinstance(value, Schedule):
+        raise TypeError(f"{name} must be a number. Received: {name}={value!r}")
+    if not 0.0 < value < math.inf:
+        raise ValueError(f"{name} must be positive and finite. Received: {name}={value:g}")
+    return value
+
+
+def number(name: str, value: Any) -> Coefficient:
+    """A Python float or a schedule."""
+    if isinstance(value, Schedule):
+        return value
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(
+            f"{name} must be a number or a tf.keras.optimizers.schedules.LearningRateSchedule. "
+            f"Received: {name}={value!r}"
+        )
+    return float(value)
+
+
+def fixed(value: Coefficient) -> float:
+    """A coefficient for a response, which a schedule does not have."""
+    if isinstance(value, Schedule):
+        raise ValueError(
+            "a filter with a schedule has no fixed response: take the filter at one step with "
+            f"`at(step)`. Received: {value!r}"
+        )
+    return value
+
+
+def short(value: Any) -> str:
+    """A number to six digits, a schedule of Keras by its name: for people, not for machines."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    keras = isinstance(value, Schedule) and type(value).__str__ is object.__str__
+    return type(value).__name__ if keras else str(value)
+
+
+@register
+class Scaled(Schedule):
+    """A schedule times a number."""
+
+    def __init__(self, schedule: Schedule, factor: float) -> None:
+        self.schedule, self.factor = schedule, factor
+
+    def __call__(self, step: Any) -> Any:
+        """The value at a step."""
+        return self.schedule(step) * self.factor
+
+    def __str__(self) -> str:
+        return f"{self.factor:g} × {short(self.schedule)}"
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        schedule = tf.keras.utils.legacy.serialize_keras_object(self.schedule)
+        return {"schedule": schedule, "factor": self.factor}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Scaled":
+        """The inverse of `get_config`."""
+        schedules = tf.keras.optimizers.schedules
+        return cls(
+            schedules.deserialize(config["schedule"], use_legacy_format=True), config["factor"]
+        )
+
+
+def times(rate: Coefficient, factor: float) -> Coefficient:
+    if isinstance(rate, Schedule) and factor not in (0.0, 1.0):
+        return Scaled(rate, factor)
+    return rate if factor == 1.0 else rate * factor if factor else 0.0

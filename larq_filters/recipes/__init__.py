@@ -1,0 +1,32 @@
+r"""Latent-weight recipes, and other projects' binary optimizers, in terms of filters.
+
+A latent weight w is trained by an optimizer and used only by its sign. Seen from outside, −w (times
+a scale without meaning) is the output of a filter over the gradients: `from_sgd` and `from_adam`
+give that filter, `sgd_state` and `adam_state` the state in which it goes on from given latent
+weights. With both, a `FilteredFlip` holds sign(w) after every step, up to rounding where w is next
+to 0.
+"""
+
+from larq_filters.recipes._explain import explain
+from larq_filters.recipes._latent import (
+    adam_state,
+    bop,
+    bop2ndorder,
+    diode,
+    from_adam,
+    from_optimizer,
+    from_sgd,
+    sgd_state,
+)
+
+__all__ = [
+    "adam_state",
+    "bop",
+    "bop2ndorder",
+    "diode",
+    "explain",
+    "from_adam",
+    "from_optimizer",
+    "from_sgd",
+    "sgd_state",
+]
