@@ -40,6 +40,9 @@ STATEFUL = {
     "NormalizedEMA, large epsilon": F.NormalizedEMA(0.1, 0.01, 0.5),
     "NormalizedEMA, corrected": F.NormalizedEMA(0.1, 0.01, 0.5, bias_correction=True),
     "NormalizedEMA, epsilon_hat": F.NormalizedEMA(0.1, 0.01, 0.5, True, epsilon_hat=True),
+    "CoupledSGD": F.CoupledSGD(0.1, 0.9, 0.01),
+    "CoupledSGD, dampened and limited": F.CoupledSGD(0.5, 0.9, 0.1, dampening=0.3, limit=1.0),
+    "CoupledSGD, Nesterov": F.CoupledSGD(0.1, 0.9, 0.01, nesterov=True),
     "Sign": F.Sign(),
     "Diode": F.Cascade(F.EMA(0.1), F.Sign(), F.EMA(0.01)),
 }
@@ -54,6 +57,9 @@ TWINS = {  # what makes the plain twin of tests/support/reference.py of each tha
     "NormalizedEMA, large epsilon": lambda: reference.NormalizedEMA(0.1, 0.01, 0.5),
     "NormalizedEMA, corrected": lambda: reference.NormalizedEMA(0.1, 0.01, 0.5, True),
     "NormalizedEMA, epsilon_hat": lambda: reference.NormalizedEMA(0.1, 0.01, 0.5, True, True),
+    "CoupledSGD": lambda: reference.CoupledSGD(0.1, 0.9, 0.01),
+    "CoupledSGD, dampened and limited": lambda: reference.CoupledSGD(0.5, 0.9, 0.1, 0.3, limit=1.0),
+    "CoupledSGD, Nesterov": lambda: reference.CoupledSGD(0.1, 0.9, 0.01, nesterov=True),
     "Sign": lambda: reference.Sign(),
     "Diode": lambda: reference.Cascade(reference.EMA(0.1), reference.Sign(), reference.EMA(0.01)),
 }

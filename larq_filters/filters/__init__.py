@@ -10,7 +10,7 @@ hyperparameters in training binary networks", ICLR 2023 (arXiv 2303.02452).
 """
 
 from larq_filters.filters._base import Filter
-from larq_filters.filters._coupled_sgd import CoupledSGD as CoupledSGD
+from larq_filters.filters._coupled_sgd import CoupledSGD
 from larq_filters.filters._elementary import (
     EMA,
     Cascade,
@@ -26,6 +26,7 @@ __all__ = [
     "IIR",
     "Cascade",
     "CascadedEMA",
+    "CoupledSGD",
     "Filter",
     "Integrator",
     "NormalizedEMA",

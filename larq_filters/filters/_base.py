@@ -1,6 +1,7 @@
 """What every filter has: slots, a pure step, value equality, and scipy.signal's responses."""
 
 import abc
+import copy
 import dataclasses
 import json
 import math
@@ -8,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from larq_filters._numbers import Coefficient, Schedule, short
-from larq_filters._saving import deserialize, serialize
+from larq_filters._serialization import deserialize, serialize
 
 import numpy as np
 from scipy import signal
@@ -18,17 +19,58 @@ Tensors = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Filter(abc.ABC):
-    """A filter over a sequence of gradients, as a frozen description without TensorFlow state.
+    r"""A filter over a sequence of gradients, and the base class for one of your own.
 
-    An optimizer keeps the state, one tensor for each name in `slots` and `scalar_slots`, starts it
-    at zero, and calls `step`. Filters are equal, and hash alike, when type and coefficients are.
+    A filter is a frozen description without TensorFlow state. The optimizer keeps the state: one
+    tensor for each name in `slots` and `scalar_slots`, zero at the start. It calls `step` once per
+    training step. Filters are equal, and hash alike, when type and coefficients are.
+
+    A filter of your own is a frozen dataclass:
+
+    - Its fields are its hyperparameters. A field that `tunable` names may be a schedule, and can be
+      set while training: `optimizer.alpha = 0.1` for a field `alpha`. `step` takes its value from
+      `coefficients`.
+    - `slots` names the state, and `step` computes the difference equation. NumPy arrays and tensors
+      come alike, so use operators or functions of TensorFlow.
+    - `sos`, if the filter is linear, gives it all responses, time constants and plots.
+    - Keras' registration lets models with it be saved and loaded.
+
+    Example:
+        >>> @tf.keras.utils.register_keras_serializable("mine")
+        ... @dataclasses.dataclass(frozen=True, eq=False)
+        ... class DoubleEMA(lqf.filters.Filter):
+        ...     alpha: float
+        ...     slots, tunable = ("m", "y"), ("alpha",)
+        ...
+        ...     def step(self, state, x, coefficients):
+        ...         m = state["m"] + coefficients["alpha"] * (x - state["m"])
+        ...         y = state["y"] + coefficients["alpha"] * (m - state["y"])
+        ...         return {"m": m, "y": y}, y
+        >>> lqf.optimizers.FilteredFlip(filter=DoubleEMA(0.01)).filter
+        DoubleEMA(alpha=0.01)
+
+        For plots, it also says that it is linear, in the terms of `scipy.signal`:
+
+        >>> class LinearDoubleEMA(DoubleEMA):
+        ...     @property
+        ...     def sos(self):
+        ...         return np.array([[self.alpha, 0, 0, 1, self.alpha - 1, 0]] * 2)
+        >>> LinearDoubleEMA(0.5).impulse_response(4)
+        array([0.25  , 0.25  , 0.1875, 0.125 ])
     """
 
-    slots: ClassVar[tuple[str, ...]] = ()
-    """Names of the state tensors that have the shape of the weights."""
-    scalar_slots: ClassVar[tuple[str, ...]] = ()
-    """Names of the state tensors that are one number for a whole variable."""
-    _tunable: ClassVar[tuple[str, ...]] = ()
+    tunable: ClassVar[tuple[str, ...]] = ()
+    """Names of the fields that may be schedules, and may be set while training."""
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the state tensors that have the shape of the weights."""
+        return ()
+
+    @property
+    def scalar_slots(self) -> tuple[str, ...]:
+        """Names of the state tensors that are one number for a whole variable."""
+        return ()
 
     @abc.abstractmethod
     def step(self, state: Tensors, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
@@ -46,11 +88,15 @@ class Filter(abc.ABC):
     @property
     def coefficients(self) -> dict[str, Coefficient]:
         """The coefficients that may vary while training, by name: numbers or schedules."""
-        return {name: getattr(self, name) for name in self._tunable}
+        return {name: getattr(self, name) for name in self.tunable}
 
     def at(self, step: int) -> "Filter":
         """The filter with every schedule replaced by its value at a training step."""
-        return self._from_fields(**{k: _at(v, step) for k, v in self._fields().items()})
+        return self._with({name: _at(value, step) for name, value in self._fields().items()})
+
+    def with_coefficients(self, values: Mapping[str, float]) -> "Filter":
+        """The filter with other numbers for some of its `coefficients`, by name."""
+        return self._with(values)
 
     @property
     def sos(self) -> np.ndarray:
@@ -107,7 +153,7 @@ class Filter(abc.ABC):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Filter":
         """The inverse of `get_config`."""
-        return cls._from_fields(**{name: deserialize(value) for name, value in config.items()})
+        return cls(**{name: deserialize(value) for name, value in config.items()})
 
     def __str__(self) -> str:
         given = (
@@ -120,9 +166,12 @@ class Filter(abc.ABC):
     def _fields(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
-    @classmethod
-    def _from_fields(cls, **fields: Any) -> "Filter":
-        return cls(**fields)
+    def _with(self, fields: Mapping[str, Any]) -> "Filter":
+        """A copy with other fields, which are not checked: a decay may end at 0."""
+        new = copy.copy(self)
+        for name, value in fields.items():
+            object.__setattr__(new, name, value)
+        return new
 
     def _key(self) -> tuple[type, str]:
         return type(self), json.dumps(self.get_config(), sort_keys=True, default=repr)

@@ -1,11 +1,12 @@
 """SGD with coupled weight decay, where no filter of general use is the same."""
 
 import dataclasses
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any
 
 from larq_filters import _numbers
 from larq_filters._numbers import Coefficient
-from larq_filters._saving import register
+from larq_filters._serialization import register
 from larq_filters.filters._base import Filter, Tensors
 
 import tensorflow as tf
@@ -20,8 +21,24 @@ class CoupledSGD(Filter):
     With x' = x − λy: m_t = βm_{t−1} + (1−d)x'_t; y_t = y_{t−1} + ρ_t·m_t, or with `nesterov`
     y_t = y_{t−1} + ρ_t(x'_t + βm_t); y is then held within ± `limit`. The output is −w.
 
-    With a fixed rate and no limit it is an `IIR`; with a varying one it is linear, but has no
-    transfer function.
+    It is what `recipes.from_sgd` gives for a schedule or a clip. With a fixed rate and no limit the
+    same filter is an `IIR`, which has a transfer function.
+
+    Args:
+        rate: ρ > 0, per step: the learning rate, a number or a schedule.
+        momentum: β in [0, 1), per step.
+        weight_decay: λ ≥ 0.
+        dampening: d in [0, 1).
+        nesterov: Whether momentum is Nesterov's.
+        limit: L > 0, in the unit of the latent weights, or None.
+
+    Raises:
+        ValueError: An argument outside its range.
+
+    Example:
+        >>> filter = lqf.filters.CoupledSGD(0.1, momentum=0.9, weight_decay=1e-4, limit=1.0)
+        >>> filter == lqf.recipes.from_sgd(0.1, 0.9, 1e-4, decoupled=False, clip=1.0)
+        True
     """
 
     rate: Coefficient
@@ -30,11 +47,20 @@ class CoupledSGD(Filter):
     dampening: float = 0.0
     nesterov: bool = False
     limit: float | None = None
-    slots: ClassVar[tuple[str, ...]] = ("m", "y")
-    _tunable: ClassVar[tuple[str, ...]] = ("rate",)
+    slots = ("m", "y")
+    tunable = ("rate",)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rate", _numbers.rate("rate", self.rate))
+        checks: dict[str, Callable[[str, Any], Coefficient]] = {
+            "rate": _numbers.rate,
+            "momentum": _numbers.below_one,
+            "weight_decay": _numbers.not_negative,
+            "dampening": _numbers.below_one,
+        }
+        if self.limit is not None:
+            checks["limit"] = _numbers.positive
+        for name, check in checks.items():
+            object.__setattr__(self, name, check(name, getattr(self, name)))
 
     @override
     def step(self, state: Tensors, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:

@@ -2,12 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from larq_filters import _numbers
 from larq_filters._numbers import Coefficient, fixed
-from larq_filters._saving import register
+from larq_filters._serialization import deserialize, register
 from larq_filters.filters._base import Filter, Tensors
 
 import numpy as np
@@ -34,8 +34,8 @@ class EMA(Filter):
     """
 
     alpha: Coefficient
-    slots: ClassVar[tuple[str, ...]] = ("y",)
-    _tunable: ClassVar[tuple[str, ...]] = ("alpha",)
+    slots = ("y",)
+    tunable = ("alpha",)
 
     def __post_init__(self) -> None:
         _check(self, "alpha", _numbers.share)
@@ -82,8 +82,8 @@ class CascadedEMA(Filter):
 
     alpha: Coefficient
     gamma: Coefficient
-    slots: ClassVar[tuple[str, ...]] = ("m", "y")
-    _tunable: ClassVar[tuple[str, ...]] = ("alpha", "gamma")
+    slots = ("m", "y")
+    tunable = ("alpha", "gamma")
 
     def __post_init__(self) -> None:
         _check(self, "alpha", _numbers.share)
@@ -134,7 +134,7 @@ class Integrator(Filter):
     rate: Coefficient
     limit: float | None = None
     leak: Coefficient = 0.0
-    slots: ClassVar[tuple[str, ...]] = ("y",)
+    slots = ("y",)
 
     def __post_init__(self) -> None:
         _check(self, "rate", _numbers.rate)
@@ -169,8 +169,7 @@ class Integrator(Filter):
     def time_constant(self) -> float:
         if self.limit is not None:
             return super().time_constant
-        leak = fixed(self.leak)
-        return math.inf if leak == 0.0 else _time_constant(leak)
+        return _time_constant(fixed(self.leak))
 
 
 @register
@@ -210,8 +209,8 @@ class NormalizedEMA(Filter):
     epsilon: float = 1e-10
     bias_correction: bool = False
     epsilon_hat: bool = False
-    slots: ClassVar[tuple[str, ...]] = ("m", "v")
-    _tunable: ClassVar[tuple[str, ...]] = ("gamma", "sigma")
+    slots = ("m", "v")
+    tunable = ("gamma", "sigma")
 
     def __post_init__(self) -> None:
         _check(self, "gamma", _numbers.share)
@@ -220,7 +219,7 @@ class NormalizedEMA(Filter):
 
     @property
     @override
-    def scalar_slots(self) -> tuple[str, ...]:  # type: ignore[override]
+    def scalar_slots(self) -> tuple[str, ...]:
         return ("t",) if self.bias_correction else ()
 
     @override
@@ -287,12 +286,12 @@ class Cascade(Filter):
 
     @property
     @override
-    def slots(self) -> tuple[str, ...]:  # type: ignore[override]
+    def slots(self) -> tuple[str, ...]:
         return self._names("slots")
 
     @property
     @override
-    def scalar_slots(self) -> tuple[str, ...]:  # type: ignore[override]
+    def scalar_slots(self) -> tuple[str, ...]:
         return self._names("scalar_slots")
 
     @property
@@ -323,10 +322,15 @@ class Cascade(Filter):
     def __str__(self) -> str:
         return f"Cascade({', '.join(map(str, self.filters))})"
 
+    @override
+    def with_coefficients(self, values: Mapping[str, float]) -> "Cascade":
+        stages = enumerate(self.filters)
+        return Cascade(*(f.with_coefficients(_part(values, i)) for i, f in stages))
+
     @classmethod
     @override
-    def _from_fields(cls, **fields: Any) -> "Cascade":
-        return cls(*fields["filters"])
+    def from_config(cls, config: Mapping[str, Any]) -> "Cascade":
+        return cls(*deserialize(config["filters"]))
 
 
 def _check(filter: Filter, name: str, check: Callable[[str, Any], Coefficient]) -> None:
@@ -334,6 +338,8 @@ def _check(filter: Filter, name: str, check: Callable[[str, Any], Coefficient]) 
 
 
 def _time_constant(share: float) -> float:
+    if share == 0.0:
+        return math.inf
     # Not through the pole: 1 − share loses the digits of a small share.
     return 0.0 if share == 1.0 else -1.0 / math.log1p(-share)
 

@@ -2,11 +2,11 @@
 
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from larq_filters._numbers import Coefficient, Schedule, fixed, number, short
-from larq_filters._saving import register
+from larq_filters._serialization import deserialize, register
 from larq_filters.filters._base import Filter, Tensors
 
 import numpy as np
@@ -92,7 +92,7 @@ class IIR(Filter):
 
     @property
     @override
-    def slots(self) -> tuple[str, ...]:  # type: ignore[override]
+    def slots(self) -> tuple[str, ...]:
         return tuple(f"{slot}{i}" for i in range(len(self.sections)) for slot in "qr")
 
     @property
@@ -128,10 +128,14 @@ class IIR(Filter):
         rows = (f"[{', '.join(map(short, row))}]" for row in self.sections)
         return f"IIR.from_sos([{', '.join(rows)}])"
 
+    @override
+    def _with(self, fields: Mapping[str, Any]) -> "IIR":
+        return IIR.from_sos(fields["sections"]) if fields else self  # checked: it may be unstable
+
     @classmethod
     @override
-    def _from_fields(cls, **fields: Any) -> "IIR":
-        return cls.from_sos(fields["sections"])
+    def from_config(cls, config: Mapping[str, Any]) -> "IIR":
+        return cls.from_sos(deserialize(config["sections"]))
 
 
 def _section(row: Sequence[Any]) -> tuple[Coefficient, ...]:

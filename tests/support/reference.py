@@ -35,6 +35,22 @@ class Integrator:
         return self.y
 
 
+class CoupledSGD:
+    """A latent weight w and its buffer m, seen from outside: the output is −w."""
+
+    def __init__(self, rate, momentum, weight_decay, dampening=0.0, nesterov=False, limit=np.inf):
+        self.rate, self.momentum, self.weight_decay = rate, momentum, weight_decay
+        self.dampening, self.nesterov, self.limit = dampening, nesterov, limit
+        self.w, self.m = 0.0, 0.0
+
+    def __call__(self, x):
+        x = x + self.weight_decay * self.w
+        self.m = self.momentum * self.m + (1 - self.dampening) * x
+        self.w = self.w - self.rate * (x + self.momentum * self.m if self.nesterov else self.m)
+        self.w = np.clip(self.w, -self.limit, self.limit)
+        return -self.w
+
+
 class NormalizedEMA:
     def __init__(self, gamma, sigma, epsilon=1e-10, bias_correction=False, epsilon_hat=False):
         self.gamma, self.sigma, self.epsilon = gamma, sigma, epsilon
