@@ -259,9 +259,7 @@ def fit(
     """Trains, from the last backup on if there is one; returns the whole history."""
     start, total = 0, epochs * data.steps_per_epoch
     is_chief = model.distribute_strategy.extended.should_checkpoint
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    filtered = isinstance(optimizer, lqf.optimizers.FilteredFlip)
-    callbacks = [lqf.callbacks.FlipRatio()] if filtered else []
+    callbacks = [lqf.callbacks.FlipRatio()] if lqf.optimizers.FilteredFlip.of(model) else []
     if args.backup:
         folder = args.backup / name
         start = surviving.saved_steps(folder, data.steps_per_epoch)

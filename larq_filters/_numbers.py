@@ -4,7 +4,7 @@ import math
 import numbers
 from typing import Any, TypeAlias
 
-from larq_filters._saving import register
+from larq_filters._serialization import register
 
 import tensorflow as tf
 from tf_keras.optimizers.schedules import LearningRateSchedule as Schedule

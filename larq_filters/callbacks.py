@@ -41,13 +41,13 @@ class FlipRatio(tf.keras.callbacks.Callback):
     def set_model(self, model: tf.keras.Model) -> None:
         """Asks the optimizer to count."""
         super().set_model(model)
-        optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-        if not isinstance(optimizer, FilteredFlip):
+        optimizer = FilteredFlip.of(model)
+        if optimizer is None:
             raise TypeError(
                 "FlipRatio reads the flips that FilteredFlip counts. For latent weights, make the "
                 "model within "
                 'larq.context.metrics_scope(["flip_ratio"]). '
-                f"Received: optimizer={type(optimizer).__name__}"
+                f"Received: optimizer={type(model.optimizer).__name__}"
             )
         self._optimizer = optimizer
         if not optimizer.count_flips:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from larq_filters import _layers
 from larq_filters.filters import Filter
+from larq_filters.optimizers import FilteredFlip
 
 import numpy as np
 import tensorflow as tf
@@ -224,7 +225,13 @@ def state_histogram(
         >>> lqf.plots.state_histogram(model).get_ylabel()
         'share of weights'
     """
-    margins = _margins(model)
+    optimizer = FilteredFlip.of(model)
+    if optimizer is None:
+        kind = type(getattr(model, "optimizer", None)).__name__
+        raise TypeError(
+            f"a state histogram is of a model compiled with FilteredFlip. Received: {kind}"
+        )
+    margins = _margins(model, optimizer)
     missing = sorted(set(layers or ()) - {layer for layer, _ in margins})
     margins = {key: m for key, m in margins.items() if layers is None or key[0] in layers}
     if missing or not margins:
@@ -233,7 +240,7 @@ def state_histogram(
             f"Received: layers={missing}"
         )
     ax = _axes(ax)
-    threshold = float(model.optimizer.threshold.numpy())
+    threshold = float(optimizer.threshold.numpy())
     last = max(4.0, 1.1 * threshold / min(scale for _, scale in margins.values()))
     edges = np.linspace(-4.0, last, bins + 1).tolist()
     several = [layer for layer, _ in margins]
@@ -254,17 +261,10 @@ def state_histogram(
     return _finish(ax)
 
 
-def _margins(model: tf.keras.Model) -> dict[tuple[str, str], tuple[np.ndarray, float]]:
+def _margins(
+    model: tf.keras.Model, optimizer: FilteredFlip
+) -> dict[tuple[str, str], tuple[np.ndarray, float]]:
     """By layer and kernel, θ·y of its weights, and the root mean square of y."""
-    from larq_filters.optimizers import FilteredFlip
-
-    optimizer = getattr(model, "optimizer", None)
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    if not isinstance(optimizer, FilteredFlip):
-        raise TypeError(
-            "a state histogram is of a model compiled with FilteredFlip. Received: "
-            f"{type(optimizer).__name__}"
-        )
     coefficients = {name: c.numpy() for name, c in optimizer.coefficients.items()}
     margins = {}
     for variable, layer in _layers.layer_names(model):

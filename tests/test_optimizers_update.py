@@ -65,7 +65,7 @@ def test_variables_in_several_functions(monkeypatch):
         optimizer = lqf.optimizers.FilteredFlip(0.1, 0.5)
         optimizer.count_flips = True
         after = list(train(optimizer, variables, gradients))
-        assert len(optimizer._update._compiled) == cores
+        assert len(optimizer._binaries.update._compiled) == cores
         runs.append([*after[-1], *(optimizer.flips(v).numpy() for v in variables)])
     assert_same(runs[0], runs[1])
     assert_same(runs[0], runs[2])
@@ -187,7 +187,7 @@ def compiled(filter, size):
     optimizer = lqf.optimizers.FilteredFlip(filter=filter)
     gradient = tf.zeros(size)
     optimizer.apply_gradients([(gradient, weights)])
-    (step,) = optimizer._update._compiled.values()
+    (step,) = optimizer._binaries.update._compiled.values()
     coefficients = {name: tf.convert_to_tensor(c) for name, c in optimizer.coefficients.items()}
     arguments = [gradient], coefficients, tf.constant(1, tf.int64), False
     return step.experimental_get_compiler_ir(*arguments)(stage="optimized_hlo")

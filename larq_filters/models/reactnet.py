@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from larq_filters._saving import register
+from larq_filters._serialization import register
 from larq_filters.models._common import Quantizers, batch_norm, classifier
 
 import tensorflow as tf

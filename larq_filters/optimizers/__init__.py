@@ -1,6 +1,6 @@
 """FilteredFlip: binary weights by filtering gradients, all others by a Keras optimizer."""
 
 from larq_filters.optimizers._filtered_flip import FilteredFlip
-from larq_filters.optimizers._latent_sgd import LatentSGD as LatentSGD
+from larq_filters.optimizers._latent_sgd import LatentSGD
 
-__all__ = ["FilteredFlip"]
+__all__ = ["FilteredFlip", "LatentSGD"]

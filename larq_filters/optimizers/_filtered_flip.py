@@ -7,24 +7,28 @@ from typing import Any
 
 from larq_filters import _layers
 from larq_filters._numbers import Coefficient
-from larq_filters._saving import deserialize, register, serialize
+from larq_filters._serialization import register
 from larq_filters.filters import EMA, CascadedEMA, Filter
 from larq_filters.optimizers import _arguments
+from larq_filters.optimizers._binaries import Binaries
 from larq_filters.optimizers._coefficients import Coefficients
-from larq_filters.optimizers._flip import state_dtype
-from larq_filters.optimizers._update import Update
+from larq_filters.optimizers._saving import Saving
 
-import numpy as np
 import tensorflow as tf
 from tf_keras.src.optimizers.utils import filter_empty_gradients
 from tf_keras.src.utils.tf_utils import can_jit_compile
 from typing_extensions import override
 
-_ALPHA, _GAMMA = 1e-2, 1e-1  # compared by identity, to tell a default from an argument
+
+class _Default(float):
+    """A default number, told from the same number as an argument by its class."""
+
+
+_ALPHA, _GAMMA = _Default(1e-2), _Default(1e-1)
 
 
 @register
-class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
+class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
     r"""Flips a binary weight when its filtered gradient points against it.
 
     y_t = F(g)_t;  θ_t = −θ_{t−1} where θ_{t−1}·y_t > τ, else θ_{t−1}
@@ -119,11 +123,10 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
         if filter is None:
             alpha = _arguments.decayed("alpha", alpha, decay_steps)
             filter = EMA(alpha) if gamma is None else CascadedEMA(alpha, gamma)
-        elif alpha is not _ALPHA or gamma is not _GAMMA or decay_steps is not None:
+        elif both := _given(alpha=alpha, gamma=gamma, decay_steps=decay_steps):
             raise ValueError(
                 "`filter` replaces `alpha`, `gamma` and `decay_steps`: give either the filter, "
-                f"which may have schedules, or these. Received: filter={filter}, alpha={alpha}, "
-                f"gamma={gamma}, decay_steps={decay_steps}"
+                f"which may have schedules, or these. Received: filter={filter}, {both}"
             )
         elif not isinstance(filter, Filter):
             raise TypeError(
@@ -145,26 +148,31 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
         given = {"threshold": _arguments.threshold(threshold), **filter.coefficients}
         self._given = self._no_dependency(given)
         self._create_coefficients(given)
-        self._slots = self._no_dependency({})
-        self._flips = self._no_dependency({})
-        rounded = self._state_dtype is not None
-        self._update = self._no_dependency(
-            Update(filter, self._seed if rounded else None, self.jit_compile)
+        self._binaries = self._no_dependency(
+            Binaries(filter, self._state_dtype, self._seed, self.jit_compile, self._var_key)
         )
-        self._lost_iterations = 0
         self.count_flips = False
 
     # Hyperparameters
 
     @property
     def filter(self) -> Filter:
-        """The filter, with the coefficients it was made with."""
-        return self._filter
+        """The filter as it is used now: with the numbers that its coefficients were set to."""
+        changed = self._changed_coefficients()
+        changed.pop("threshold", None)
+        return self._filter.with_coefficients(changed)
 
     @property
     def real_optimizer(self) -> tf.keras.optimizers.Optimizer:
         """The optimizer of all variables that are not binary."""
         return self._real_optimizer
+
+    @staticmethod
+    def of(model: tf.keras.Model) -> "FilteredFlip | None":
+        """The one that a model was compiled with, also within a `LossScaleOptimizer`, or None."""
+        optimizer = getattr(model, "optimizer", None)
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        return optimizer if isinstance(optimizer, FilteredFlip) else None
 
     @override
     def build(self, var_list: Sequence[tf.Variable]) -> None:
@@ -200,31 +208,12 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
             )
         super().build(var_list)
         for variable in binary:
-            _binarize(variable)
-            key = self._var_key(variable)
-            wide = state_dtype(variable)
-            narrow = tf.as_dtype(self._state_dtype or wide)
-            zeros = {slot: tf.zeros(variable.shape, narrow) for slot in self._filter.slots}
-            zeros |= {slot: tf.zeros((), wide) for slot in self._filter.scalar_slots}
-            self._slots[key] = {
-                slot: self._add_slot(variable, slot, value) for slot, value in zeros.items()
-            }
-            self._flips[key] = tf.Variable(tf.zeros((), tf.int64), name="flips", trainable=False)
+            self._variables.extend(self._binaries.add(variable))
         if real:
             self._real_optimizer.build(real)
             # All but its step counter, which follows this optimizer's.
             self._variables.extend(self._real_optimizer.variables[1:])
         self._built = True
-
-    def _add_slot(self, variable: tf.Variable, slot: str, value: tf.Tensor) -> tf.Variable:
-        with tf.distribute.get_strategy().extended.colocate_vars_with(variable):
-            new = tf.Variable(
-                value,
-                name=f"{slot.replace('.', '_')}/{variable._shared_name}",
-                trainable=False,
-            )
-        self._variables.append(new)
-        return new
 
     def _check_known(self, var_list: Sequence[tf.Variable]) -> None:
         unknown = [v.name for v in var_list if self._var_key(v) not in self._index_dict]
@@ -242,11 +231,11 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
 
     def slots(self, variable: tf.Variable) -> dict[str, tf.Variable]:
         """The filter's state for a binary variable, by slot name; empty for a real one."""
-        return dict(self._slots.get(self._var_key(variable), {}))
+        return self._binaries.slots(variable)
 
     def flips(self, variable: tf.Variable) -> tf.Variable | None:
         """Flips of a binary variable, counted while `count_flips` is set; None for a real one."""
-        return self._flips.get(self._var_key(variable))
+        return self._binaries.flips(variable)
 
     # Steps
 
@@ -283,145 +272,39 @@ class FilteredFlip(Coefficients, tf.keras.optimizers.Optimizer):
             gradients, variables = zip(*filter_empty_gradients(grads_and_vars), strict=True)
             gradients = self._clip_gradients(
                 [
-                    tf.convert_to_tensor(gradient) if self._is_binary(variable) else gradient
+                    tf.convert_to_tensor(gradient) if variable in self._binaries else gradient
                     for gradient, variable in zip(gradients, variables, strict=True)
                 ]
             )
             pairs = list(zip(gradients, variables, strict=True))
-            real = [(g, v) for g, v in pairs if not self._is_binary(v)]
-            binary = [(g, v) for g, v in pairs if self._is_binary(v)]
+            real = [(g, v) for g, v in pairs if v not in self._binaries]
+            binary = [(g, v) for g, v in pairs if v in self._binaries]
             if real:
                 # A loss scaler counts the steps that it skips here only.
                 self._real_optimizer.iterations.assign(self.iterations)
                 self._real_optimizer.apply_gradients(real, skip_gradients_aggregation=True)
+            step = functools.partial(
+                self._binaries.step,
+                coefficients=self._coefficients,
+                iterations=self.iterations,
+                count_flips=self.count_flips,
+            )
             return tf.__internal__.distribute.interim.maybe_merge_call(
-                self._flip_in_all_replicas, self._distribution_strategy, binary
+                step, self._distribution_strategy, binary
             )
-
-    @override
-    def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
-        """One step of one binary variable; `apply_gradients` takes all of them at once."""
-        self._flip_replica([variable], [gradient], variable.device)
-
-    def _flip_in_all_replicas(self, distribution: Any, binary: Sequence[tuple[Any, Any]]) -> Any:
-        devices: dict[str, list[tuple[Any, Any]]] = {}  # more than one with parameter servers
-        for gradient, variable in binary:
-            devices.setdefault(variable.device, []).append((gradient, variable))
-        for pairs in devices.values():
-            gradients, variables = zip(*pairs, strict=True)
-            distribution.extended.update(
-                variables[0],
-                functools.partial(self._flip_on_device, variables),
-                args=gradients,
-                group=False,
-            )
-        return self.iterations.assign_add(1)
-
-    def _flip_on_device(self, variables: Sequence[Any], first: Any, *gradients: Any) -> None:
-        self._flip_replica(variables, gradients, first.device)
-
-    def _flip_replica(
-        self, variables: Sequence[Any], gradients: Sequence[Any], device: str
-    ) -> None:
-        numbers = {key: number for number, key in enumerate(self._slots)}
-        keys = [self._var_key(variable) for variable in variables]
-        flips = self._update(
-            device,
-            [numbers[key] for key in keys],
-            variables,
-            [self._slots[key] for key in keys],
-            [tf.convert_to_tensor(gradient) for gradient in gradients],
-            {name: tf.convert_to_tensor(c) for name, c in self._coefficients.items()},
-            tf.convert_to_tensor(self.iterations),
-            self.count_flips,
-        )
-        if self.count_flips:
-            for key, count in zip(keys, flips, strict=True):
-                self._flips[key].assign_add(count, read_value=False)
-
-    def _is_binary(self, variable: tf.Variable) -> bool:
-        return self._var_key(variable) in self._slots
 
     @override
     def finalize_variable_values(self, var_list: Sequence[tf.Variable]) -> None:
         """What the real optimizer does at the end of training, such as writing its averages."""
         self._real_optimizer.finalize_variable_values(
-            [v for v in var_list if not self._is_binary(v)]
+            [v for v in var_list if v not in self._binaries]
         )
 
-    # Saving
 
-    @override
-    def set_weights(self, weights: Sequence[Any]) -> None:
-        """Sets all variables of the optimizer, as `load_model` does from .h5."""
-        super().set_weights([_from_hdf5(weight) for weight in weights])
-
-    @override
-    def load_own_variables(self, store: Mapping[str, Any]) -> None:
-        """Sets all variables of the optimizer, as `load_model` does from .keras."""
-        super().load_own_variables({name: _from_hdf5(value) for name, value in store.items()})
-
-    @override
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, coefficients set since, and the number of steps done."""
-        return {
-            "name": self.name,
-            "clipnorm": self.clipnorm,
-            "clipvalue": self.clipvalue,
-            "global_clipnorm": self.global_clipnorm,
-            "jit_compile": self.jit_compile,
-            "state_dtype": self._state_dtype,
-            "seed": self._seed,
-            "filter": serialize(self._filter),
-            "threshold": serialize(self._given["threshold"]),
-            "real_optimizer": tf.keras.optimizers.serialize(
-                self._real_optimizer, use_legacy_format=True
-            ),
-            "iterations": int(tf.keras.backend.get_value(self.iterations)),
-            "coefficients": self._changed_coefficients(),
-        }
-
-    @classmethod
-    @override
-    def from_config(
-        cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
-    ) -> "FilteredFlip":
-        """The inverse of `get_config`, but for the filters' state, which starts at zero."""
-        config = dict(config)
-        coefficients, iterations = config.pop("coefficients", {}), config.pop("iterations", 0)
-        with tf.keras.utils.custom_object_scope(custom_objects or {}):
-            for name in {"alpha", "gamma", "filter", "threshold"} & set(config):
-                config[name] = deserialize(config[name])
-            if isinstance(config.get("real_optimizer"), Mapping):
-                config["real_optimizer"] = tf.keras.optimizers.deserialize(
-                    config["real_optimizer"], use_legacy_format=True
-                )
-            new = cls(**config)
-        for key, value in coefficients.items():
-            new._coefficients[key].assign(value)
-        new._lost_iterations = iterations
-        return new
-
-    def _warn_of_lost_state(self) -> None:
-        lost, self._lost_iterations = self._lost_iterations, 0
-        if lost and not tf.keras.backend.get_value(self.iterations):
-            warnings.warn(
-                "the filters start at zero: this optimizer was loaded without its state, which "
-                "the SavedModel format (and a config) cannot carry. To continue training where it "
-                "stopped, save as .keras or .h5, or with tf.train.Checkpoint. Received: an "
-                f"optimizer that had done {lost} steps",
-                stacklevel=2,
-            )
-
-
-def _from_hdf5(value: Any) -> np.ndarray:
-    """HDF5 knows no bfloat16 and gives back the bytes."""
-    value = np.asarray(value)
-    return value.view(tf.bfloat16.as_numpy_dtype) if value.dtype.kind == "V" else value
-
-
-def _binarize(variable: tf.Variable) -> None:
-    # One replica at a time: `build` runs in the context of whichever replica comes first.
-    for replica in tf.distribute.get_strategy().experimental_local_results(variable):
-        ones = tf.ones_like(replica)
-        replica.assign(tf.where(tf.convert_to_tensor(replica) < 0, -ones, ones))
+def _given(**arguments: Any) -> str:
+    """Those that are no defaults, as they were given."""
+    return ", ".join(
+        f"{name}={value}"
+        for name, value in arguments.items()
+        if not isinstance(value, _Default) and (value is not None or name == "gamma")
+    )

@@ -1,37 +1,47 @@
 """The flip rule, as a pure function of tensors."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from larq_filters.filters import Filter
 
 import tensorflow as tf
 
 
+class Binary(NamedTuple):
+    """A binary variable and its filter's state; or the tensors that these hold."""
+
+    number: int
+    """Its own, always the same: what is drawn for its rounding depends on it."""
+    weight: Any
+    """θ."""
+    state: Mapping[str, Any]
+    """By slot."""
+
+
 def flip(
     filter: Filter,
-    weight: tf.Tensor,
+    binary: Binary,
     gradient: tf.Tensor,
-    state: Mapping[str, tf.Tensor],
     coefficients: Mapping[str, tf.Tensor],
-    round: Callable[[str, tf.Tensor], tf.Tensor] | None = None,
-) -> tuple[tf.Tensor, dict[str, tf.Tensor], tf.Tensor]:
+    rounding: Callable[[str, tf.Tensor], tf.Tensor] | None = None,
+) -> tuple[Binary, tf.Tensor]:
     r"""One variable, one step: θ_t = −θ_{t−1} where θ_{t−1}·F(g)_t > τ, else θ_{t−1}.
 
     Where the gradient or the filter's next state is not finite, state and weight stay.
 
     Args:
         filter: F.
-        weight: θ_{t−1}; anything but ±1 counts by its sign, and 0 as +1.
-        gradient: g_t, of the shape of `weight`.
-        state: The filter's state, by slot, as it is kept.
+        binary: θ_{t−1}, of which anything but ±1 counts by its sign, and 0 as +1; and the filter's
+            state, as it is kept.
+        gradient: g_t, of the shape of the weight.
         coefficients: The filter's coefficients, and τ as `threshold`, by name.
-        round: From slot and exact value to what is kept of it, if that is of a narrower type.
+        rounding: From slot and exact value to what is kept of it, if that is of a narrower type.
 
     Returns:
-        θ_t, the next state, and where the weight flipped.
+        θ_t with the next state, and where the weight flipped.
     """
-    dtype = state_dtype(weight)
+    weight, state, dtype = binary.weight, binary.state, wide_dtype(binary.weight)
     gradient = tf.cast(gradient, dtype)
     coefficients = {name: tf.cast(value, dtype) for name, value in coefficients.items()}
     old_state = {slot: tf.cast(value, dtype) for slot, value in state.items()}
@@ -41,13 +51,15 @@ def flip(
         finite &= tf.math.is_finite(new_state[slot])
     kept = {}
     for slot in filter.slots:
-        new = new_state[slot] if round is None else tf.cast(round(slot, new_state[slot]), dtype)
+        new = new_state[slot]
+        new = new if rounding is None else tf.cast(rounding(slot, new), dtype)
         kept[slot] = tf.cast(tf.where(finite, new, old_state[slot]), state[slot].dtype)
     sign = tf.where(weight < 0, tf.constant(-1, dtype), tf.constant(1, dtype))
     flipped = finite & (sign * output > coefficients["threshold"])
-    return tf.cast(tf.where(flipped, -sign, sign), weight.dtype), {**new_state, **kept}, flipped
+    weight = tf.cast(tf.where(flipped, -sign, sign), weight.dtype)
+    return Binary(binary.number, weight, {**new_state, **kept}), flipped
 
 
-def state_dtype(weight: Any) -> tf.DType:
-    """The type of a filter's state: float32 at least, as narrower types lose small steps."""
+def wide_dtype(weight: Any) -> tf.DType:
+    """What a filter computes in: float32 at least, as narrower types lose small steps."""
     return tf.float64 if weight.dtype == tf.float64 else tf.float32

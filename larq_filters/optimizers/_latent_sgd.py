@@ -5,7 +5,7 @@ from typing import Any
 
 from larq_filters import _layers
 from larq_filters._numbers import Coefficient
-from larq_filters._saving import register
+from larq_filters._serialization import register
 from larq_filters.optimizers import _arguments
 
 import tensorflow as tf
@@ -19,10 +19,36 @@ class LatentSGD(tf.keras.optimizers.SGD):
     So a latent recipe is compared with a `FilteredFlip` that has the same real optimizer, and what
     differs is how binary weights are trained.
 
+    With learning rate η, momentum β and decoupled weight decay λ: m_t = βm_{t−1} − ηg_t;
+    w_t = (1 − ηλ)w_{t−1} + m_t; θ_t = sign(w_t). Constraints such as `weight_clip` hold, as with
+    any Keras optimizer.
+
     Args:
-        learning_rate: As of Keras' SGD, and so are all others.
-        real_optimizer: A Keras optimizer, its name or its config.
-        **kwargs: Momentum, weight decay and so on.
+        learning_rate: η > 0, a number or a schedule. The default is a usual choice for images; only
+            its ratio to the initial weights matters, as only signs are used.
+        real_optimizer: A Keras optimizer, its name or its config, for all variables that are not
+            binary.
+        name: Name of the optimizer.
+        **kwargs: All else that `tf.keras.optimizers.SGD` takes: `momentum`, `nesterov`,
+            `weight_decay`, clipping.
+
+    Raises:
+        TypeError: `real_optimizer` is of the wrong kind.
+
+    Example:
+        >>> model = tf.keras.Sequential([
+        ...     lq.layers.QuantDense(8, kernel_quantizer="ste_sign", input_shape=(4,)),
+        ...     tf.keras.layers.Dense(2),
+        ... ])
+        >>> optimizer = lqf.optimizers.LatentSGD(0.1, momentum=0.9, real_optimizer="adam")
+        >>> model.compile(optimizer, loss="mse")
+        >>> history = model.fit(np.ones((32, 4)), np.zeros((32, 2)), verbose=0)
+        >>> optimizer.real_optimizer.name
+        'Adam'
+
+    Source:
+        Courbariaux et al., "BinaryConnect: Training Deep Neural Networks with binary weights during
+        propagations", NeurIPS 2015 (arXiv 1511.00363).
     """
 
     def __init__(

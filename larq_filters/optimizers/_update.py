@@ -12,7 +12,7 @@ from typing import Any
 
 from larq_filters.filters import Filter
 from larq_filters.optimizers import _rounding
-from larq_filters.optimizers._flip import flip
+from larq_filters.optimizers._flip import Binary, flip
 
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
@@ -21,8 +21,10 @@ _LARGEST, _SMALLEST = 16_384, 4_096  # elements: a few hundred kB, in a core's o
 _LINE = 64  # elements: blocks that begin in the middle of a vector take twice as long
 _FROM = 4 * _LARGEST  # smaller variables stay in the cache anyway
 _VARIABLE = 5_000  # elements that take as long as handing a variable to a function
-_MOST = 8  # cores that do not yet wait for memory
-_WEIGHT = ""  # the first name in order: the loop that reads all inputs is best run first
+_MOST = 8  # more cores than that would wait for memory
+# The weight's name among the slots: the first in order, as XLA then runs the loop that reads all
+# inputs first, which is best.
+_WEIGHT = ""
 
 
 class Update:
@@ -43,9 +45,7 @@ class Update:
     def __call__(
         self,
         device: str,
-        numbers: Sequence[int],
-        variables: Sequence[tf.Variable],
-        states: Sequence[Mapping[str, tf.Variable]],
+        binaries: Sequence[Binary],
         gradients: Sequence[tf.Tensor],
         coefficients: Mapping[str, tf.Tensor],
         step: tf.Tensor,
@@ -55,9 +55,7 @@ class Update:
 
         Args:
             device: Its name.
-            numbers: For each variable a number of its own, always the same.
-            variables: The binary variables.
-            states: For each of them the filter's state, by slot.
+            binaries: The binary variables with their state.
             gradients: For each of them g_t.
             coefficients: The filter's coefficients, and τ as `threshold`, by name.
             step: The number of steps done.
@@ -67,43 +65,35 @@ class Update:
             How many weights of each variable flipped, if asked for, or nothing.
         """
         flips: dict[int, tf.Tensor] = {}
-        sizes = [variable.shape.num_elements() for variable in variables]
+        sizes = [binary.weight.shape.num_elements() for binary in binaries]
         for group in share_out(sizes, self._groups(device)):
-            which = (device, *(numbers[i] for i in group))
+            mine = [binaries[i] for i in group]
+            which = (device, *(binary.number for binary in mine))
             if which not in self._compiled:
-                mine = [(numbers[i], variables[i], states[i]) for i in group]
                 self._compiled[which] = self._make(device, mine)
             counts = self._compiled[which](
                 [gradients[i] for i in group], coefficients, step, count_flips
             )
             flips |= zip(group, counts, strict=count_flips)
-        return [flips[i] for i in range(len(variables))] if count_flips else []
+        return [flips[i] for i in range(len(binaries))] if count_flips else []
 
     def _groups(self, device: str) -> int:
         """Into how many functions the update is split, which TensorFlow runs at the same time."""
         return 1 if "GPU" in device or not self._jit_compile else cores()
 
-    def _make(
-        self, device: str, mine: Sequence[tuple[int, tf.Variable, Mapping[str, tf.Variable]]]
-    ) -> Callable[..., list[tf.Tensor]]:
-        numbers = [number for number, _, _ in mine]
-        local = [_local(variable, device) for _, variable, _ in mine]
-        states = [{s: _local(value, device) for s, value in state.items()} for _, _, state in mine]
+    def _make(self, device: str, binaries: Sequence[Binary]) -> Callable[..., list[tf.Tensor]]:
         # On GPUs XLA makes a single loop anyway.
         blocks = self._jit_compile and "GPU" not in device
-        step = functools.partial(
-            _flip_all, self._filter, local, states, numbers, self._seed, blocks
-        )
+        local = [_local(binary, device) for binary in binaries]
+        step = functools.partial(_flip_all, self._filter, self._seed, blocks, local)
         return tf.function(step, jit_compile=True, autograph=False) if self._jit_compile else step
 
 
 def _flip_all(
     filter: Filter,
-    variables: Sequence[tf.Variable],
-    states: Sequence[Mapping[str, tf.Variable]],
-    numbers: Sequence[int],
     seed: int | None,
     blocks: bool,
+    binaries: Sequence[Binary],
     gradients: Sequence[tf.Tensor],
     coefficients: Mapping[str, tf.Tensor],
     step: tf.Tensor,
@@ -111,27 +101,25 @@ def _flip_all(
 ) -> list[tf.Tensor]:
     """What one function does: variable after variable, in blocks if asked; else as `Update`."""
     flips = []
-    for variable, state, number, gradient in zip(
-        variables, states, numbers, gradients, strict=True
-    ):
+    for binary, gradient in zip(binaries, gradients, strict=True):
+        number, variable, slots = binary
         rounding = None if seed is None else _rounding.Rounding(seed, step, number, filter.slots)
-        weight = tf.convert_to_tensor(variable)
-        old = {slot: tf.convert_to_tensor(value) for slot, value in state.items()}
-        size = block_size(weight.shape.num_elements()) if blocks else None
+        state = {slot: tf.convert_to_tensor(value) for slot, value in slots.items()}
+        old = Binary(number, tf.convert_to_tensor(variable), state)
+        size = block_size(variable.shape.num_elements()) if blocks else None
         if size is None:
-            weight, new, flipped = flip(
-                filter, weight, gradient, old, coefficients, rounding.at(0) if rounding else None
-            )
+            draws = rounding.at(0) if rounding else None
+            new, flipped = flip(filter, old, gradient, coefficients, draws)
             count = tf.math.count_nonzero(flipped) if count_flips else None
         else:
-            weight, new, count = _flip_in_blocks(
-                size, filter, weight, gradient, old, coefficients, rounding, count_flips
+            new, count = _flip_in_blocks(
+                filter, old, gradient, coefficients, rounding, size, count_flips
             )
         if count_flips:
             flips.append(count)
-        variable.assign(weight, read_value=False)
-        for slot, value in new.items():
-            state[slot].assign(value, read_value=False)
+        variable.assign(new.weight, read_value=False)
+        for slot, value in new.state.items():
+            slots[slot].assign(value, read_value=False)
     return flips
 
 
@@ -161,20 +149,20 @@ def block_size(elements: int) -> int | None:
 
 
 def _flip_in_blocks(
-    size: int,
     filter: Filter,
-    weight: tf.Tensor,
+    binary: Binary,
     gradient: tf.Tensor,
-    state: Mapping[str, tf.Tensor],
     coefficients: Mapping[str, tf.Tensor],
     rounding: _rounding.Rounding | None,
+    size: int,
     count_flips: bool,
-) -> tuple[tf.Tensor, dict[str, tf.Tensor], tf.Tensor]:
+) -> tuple[Binary, tf.Tensor]:
     """As `flip` does it, but returns the number of flips instead of their places.
 
     What a block becomes is written in the next iteration: XLA fuses nothing across iterations, so
     no loop overwrites what another has still to read, and nothing is copied to be safe from that.
     """
+    number, weight, state = binary
     shape, blocks = weight.shape, weight.shape.num_elements() // size
     gradient = tf.reshape(gradient, [-1])
     scalars = {slot: state[slot] for slot in filter.scalar_slots}
@@ -189,19 +177,18 @@ def _flip_in_blocks(
         arrays = {n: xla.dynamic_update_slice(a, done[n], before) for n, a in arrays.items()}
         block = {n: xla.dynamic_slice(a, here, [size]) for n, a in arrays.items()}
         block |= {slot: tf.bitcast(block[slot], dtype) for slot, dtype in dtypes.items()}
-        weight, new, flipped = flip(
+        new, flipped = flip(
             filter,
-            block.pop(_WEIGHT),
+            Binary(number, block.pop(_WEIGHT), {**block, **scalars}),
             xla.dynamic_slice(gradient, here, [size]),
-            {**block, **scalars},
             coefficients,
             rounding.at(here[0]) if rounding else None,
         )
         if count_flips:
             flips += tf.where(i < blocks, tf.math.count_nonzero(flipped), 0)
-        scalars_done = {slot: new[slot] for slot in scalars}
-        done = {slot: tf.bitcast(new[slot], dtype) for slot, dtype in bits.items()}
-        return i + 1, arrays, {**done, _WEIGHT: weight}, scalars_done, flips
+        scalars_done = {slot: new.state[slot] for slot in scalars}
+        done = {slot: tf.bitcast(new.state[slot], dtype) for slot, dtype in bits.items()}
+        return i + 1, arrays, {**done, _WEIGHT: new.weight}, scalars_done, flips
 
     first = {name: array[:size] for name, array in arrays.items()}  # is written as it was
     _, arrays, _, scalars_done, flips = tf.while_loop(
@@ -211,10 +198,16 @@ def _flip_in_blocks(
     )
     arrays |= {slot: tf.bitcast(arrays[slot], dtype) for slot, dtype in dtypes.items()}
     arrays = {name: tf.reshape(array, shape) for name, array in arrays.items()}
-    return arrays.pop(_WEIGHT), {**arrays, **scalars_done}, flips
+    weight = arrays.pop(_WEIGHT)
+    return Binary(number, weight, {**arrays, **scalars_done}), flips
 
 
-def _local(variable: tf.Variable, device: str) -> tf.Variable:
-    """Of a variable under a strategy, the replica on a device."""
-    replicas = tf.distribute.get_strategy().experimental_local_results(variable)
-    return next((replica for replica in replicas if replica.device == device), variable)
+def _local(binary: Binary, device: str) -> Binary:
+    """Of variables under a strategy, the replicas on a device."""
+
+    def local(variable: tf.Variable) -> tf.Variable:
+        replicas = tf.distribute.get_strategy().experimental_local_results(variable)
+        return next((replica for replica in replicas if replica.device == device), variable)
+
+    state = {slot: local(variable) for slot, variable in binary.state.items()}
+    return Binary(binary.number, local(binary.weight), state)

@@ -1,0 +1,108 @@
+"""The binary variables of an optimizer: their filter's state, and a step of all of them."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from larq_filters.filters import Filter
+from larq_filters.optimizers._flip import Binary, wide_dtype
+from larq_filters.optimizers._update import Update
+
+import tensorflow as tf
+
+
+class Binaries:
+    """The binary variables that an optimizer trains, each with its filter's state.
+
+    Args:
+        filter: F.
+        state_dtype: What its state is kept in, None for what it is computed in.
+        seed: Of the rounding to a narrower type.
+        jit_compile: Whether XLA compiles the update.
+        key: From a variable, or one of its replicas, to what is the same for both.
+    """
+
+    def __init__(
+        self,
+        filter: Filter,
+        state_dtype: str | None,
+        seed: int,
+        jit_compile: bool,
+        key: Callable[[tf.Variable], Any],
+    ) -> None:
+        self._filter, self._state_dtype, self._key = filter, state_dtype, key
+        self.update = Update(filter, None if state_dtype is None else seed, jit_compile)
+        self._known: dict[Any, Binary] = {}
+        self._flips: list[tf.Variable] = []  # by the binaries' numbers
+
+    def add(self, variable: tf.Variable) -> list[tf.Variable]:
+        """Makes a variable exactly ±1, and creates its filter's state, which is returned."""
+        _binarize(variable)
+        wide = wide_dtype(variable)
+        narrow = tf.as_dtype(self._state_dtype or wide)
+        zeros = {slot: tf.zeros(variable.shape, narrow) for slot in self._filter.slots}
+        zeros |= {slot: tf.zeros((), wide) for slot in self._filter.scalar_slots}
+        state = {slot: _slot(variable, slot, value) for slot, value in zeros.items()}
+        self._known[self._key(variable)] = Binary(len(self._known), variable, state)
+        self._flips.append(tf.Variable(tf.zeros((), tf.int64), name="flips", trainable=False))
+        return list(state.values())
+
+    def __contains__(self, variable: tf.Variable) -> bool:
+        return self._key(variable) in self._known
+
+    def slots(self, variable: tf.Variable) -> dict[str, tf.Variable]:
+        """The filter's state for a variable, by slot; empty for one that is not binary."""
+        return dict(self._known[self._key(variable)].state) if variable in self else {}
+
+    def flips(self, variable: tf.Variable) -> tf.Variable | None:
+        """The counter of a variable's flips; None for one that is not binary."""
+        return self._flips[self._known[self._key(variable)].number] if variable in self else None
+
+    def step(
+        self,
+        distribution: Any,
+        gradients_and_variables: Sequence[tuple[tf.Tensor, tf.Variable]],
+        coefficients: Mapping[str, tf.Variable],
+        iterations: tf.Variable,
+        count_flips: bool,
+    ) -> tf.Variable:
+        """One step of all variables, in all replicas; returns the number of steps done."""
+
+        def in_replica(binaries: Sequence[Binary], first: Any, *gradients: Any) -> None:
+            flips = self.update(
+                first.device,
+                binaries,
+                [tf.convert_to_tensor(gradient) for gradient in gradients],
+                {name: tf.convert_to_tensor(c) for name, c in coefficients.items()},
+                tf.convert_to_tensor(iterations),
+                count_flips,
+            )
+            for binary, count in zip(binaries, flips, strict=count_flips):
+                self._flips[binary.number].assign_add(count, read_value=False)
+
+        devices: dict[str, list[Any]] = {}  # more than one with parameter servers
+        for gradient, variable in gradients_and_variables:
+            pair = gradient, self._known[self._key(variable)]
+            devices.setdefault(variable.device, []).append(pair)
+        for pairs in devices.values():
+            gradients, binaries = zip(*pairs, strict=True)
+            distribution.extended.update(
+                binaries[0].weight,
+                functools.partial(in_replica, binaries),
+                args=gradients,
+                group=False,
+            )
+        return iterations.assign_add(1)
+
+
+def _slot(variable: tf.Variable, slot: str, value: tf.Tensor) -> tf.Variable:
+    name = f"{slot.replace('.', '_')}/{variable._shared_name}"
+    with tf.distribute.get_strategy().extended.colocate_vars_with(variable):
+        return tf.Variable(value, name=name, trainable=False)
+
+
+def _binarize(variable: tf.Variable) -> None:
+    # One replica at a time: `build` runs in the context of whichever replica comes first.
+    for replica in tf.distribute.get_strategy().experimental_local_results(variable):
+        ones = tf.ones_like(replica)
+        replica.assign(tf.where(tf.convert_to_tensor(replica) < 0, -ones, ones))

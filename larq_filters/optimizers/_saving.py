@@ -1,0 +1,85 @@
+"""Saving and loading of FilteredFlip, by config and by variables."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from larq_filters._serialization import deserialize, serialize
+
+import numpy as np
+import tensorflow as tf
+from typing_extensions import override
+
+
+class Saving(tf.keras.optimizers.Optimizer):
+    """What FilteredFlip says to Keras, and is told, when a model is saved and loaded."""
+
+    _lost_iterations = 0  # steps that were done by the optimizer that this one's config is of
+
+    @override
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Sets all variables of the optimizer, as `load_model` does from .h5."""
+        super().set_weights([_from_hdf5(weight) for weight in weights])
+
+    @override
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        """Sets all variables of the optimizer, as `load_model` does from .keras."""
+        super().load_own_variables({name: _from_hdf5(value) for name, value in store.items()})
+
+    @override
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, coefficients set since, and the number of steps done."""
+        return {
+            "name": self.name,
+            "clipnorm": self.clipnorm,
+            "clipvalue": self.clipvalue,
+            "global_clipnorm": self.global_clipnorm,
+            "jit_compile": self.jit_compile,
+            "state_dtype": self._state_dtype,
+            "seed": self._seed,
+            "filter": serialize(self._filter),
+            "threshold": serialize(self._given["threshold"]),
+            "real_optimizer": tf.keras.optimizers.serialize(
+                self._real_optimizer, use_legacy_format=True
+            ),
+            "iterations": int(tf.keras.backend.get_value(self.iterations)),
+            "coefficients": self._changed_coefficients(),
+        }
+
+    @classmethod
+    @override
+    def from_config(
+        cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
+    ) -> Any:
+        """The inverse of `get_config`, but for the filters' state, which starts at zero."""
+        config = dict(config)
+        coefficients, iterations = config.pop("coefficients", {}), config.pop("iterations", 0)
+        with tf.keras.utils.custom_object_scope(custom_objects or {}):
+            for name in {"alpha", "gamma", "filter", "threshold"} & set(config):
+                config[name] = deserialize(config[name])
+            if isinstance(config.get("real_optimizer"), Mapping):
+                config["real_optimizer"] = tf.keras.optimizers.deserialize(
+                    config["real_optimizer"], use_legacy_format=True
+                )
+            new = cls(**config)
+        for key, value in coefficients.items():
+            new._coefficients[key].assign(value)
+        new._lost_iterations = iterations
+        return new
+
+    def _warn_of_lost_state(self) -> None:
+        lost, self._lost_iterations = self._lost_iterations, 0
+        if lost and not tf.keras.backend.get_value(self.iterations):
+            warnings.warn(
+                "the filters start at zero: this optimizer was loaded without its state, which "
+                "the SavedModel format (and a config) cannot carry. To continue training where it "
+                "stopped, save as .keras or .h5, or with tf.train.Checkpoint. Received: an "
+                f"optimizer that had done {lost} steps",
+                stacklevel=2,
+            )
+
+
+def _from_hdf5(value: Any) -> np.ndarray:
+    """HDF5 knows no bfloat16 and gives back the bytes."""
+    value = np.asarray(value)
+    return value.view(tf.bfloat16.as_numpy_dtype) if value.dtype.kind == "V" else value
