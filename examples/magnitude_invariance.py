@@ -2,10 +2,10 @@
 
     python examples/magnitude_invariance.py --plot magnitude_invariance.png
 
-The latent weights are trained by SGD with momentum, learning rate ε and decoupled weight decay λ
+The latent weights are trained by SGD with momentum, learning rate η and decoupled weight decay λ
 from initial weights w₀, on scikit-learn's real digits. The first table compares, at every step, the
-binary weights of networks trained from scaled ε, λ and w₀, or without latent weights. The second
-shows how the influence of w₀ dies out with α = ελ: in latent weights that are fed the same
+binary weights of networks trained from scaled η, λ and w₀, or without latent weights. The second
+shows how the influence of w₀ dies out with α = ηλ: in latent weights that are fed the same
 gradients, and in networks that each have their own.
 """
 
@@ -28,10 +28,10 @@ from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
 UNITS, BATCH, MOMENTUM = 128, 64, 0.9
-RATE, ALPHA = 0.5, 3e-3  # ε and α = ελ of the first table
+RATE, ALPHA = 0.5, 3e-3  # η and α = ηλ of the first table
 ALPHAS = (0.0, 3e-3, 1e-2, 3e-2)  # of the second
 SCALE = 4  # of w₀ there
-SLOWER_ALPHA = 1e-2  # at which the picture also shows what scaling ε alone does
+SLOWER_ALPHA = 1e-2  # at which the picture also shows what scaling η alone does
 
 
 class Recipe(NamedTuple):
@@ -208,24 +208,24 @@ def differing(one: Run, other: Run) -> np.ndarray:
 
 
 E, D = RATE, ALPHA / RATE
-FIRST, DOUBLE = "ε, λ, w₀", "ε, λ, w₀ in float64"
-SLOWER, NEGATED = "ε/4, λ, w₀", "ε, λ, one of w₀ negated"
+FIRST, DOUBLE = "η, λ, w₀", "η, λ, w₀ in float64"
+SLOWER, NEGATED = "η/4, λ, w₀", "η, λ, one of w₀ negated"
 RECIPES = {  # and which of them to compare it with
     FIRST: (Recipe(E, D), None),
-    "2ε, λ/2, 2w₀": (Recipe(2 * E, D / 2, 2), FIRST),
-    "ε/4, 4λ, w₀/4": (Recipe(E / 4, 4 * D, 1 / 4), FIRST),
-    "16ε, λ/16, 16w₀": (Recipe(16 * E, D / 16, 16), FIRST),
-    "16ε, λ/16, 16w₀ without clip": (Recipe(16 * E, D / 16, 16, clip=None), FIRST),
-    "0.3ε, λ/0.3, 0.3w₀": (Recipe(0.3 * E, D / 0.3, 0.3), FIRST),
-    "FilteredFlip, from_sgd(ε, λ)": (Recipe(E, D, filtered=True), FIRST),
+    "2η, λ/2, 2w₀": (Recipe(2 * E, D / 2, 2), FIRST),
+    "η/4, 4λ, w₀/4": (Recipe(E / 4, 4 * D, 1 / 4), FIRST),
+    "16η, λ/16, 16w₀": (Recipe(16 * E, D / 16, 16), FIRST),
+    "16η, λ/16, 16w₀ without clip": (Recipe(16 * E, D / 16, 16, clip=None), FIRST),
+    "0.3η, λ/0.3, 0.3w₀": (Recipe(0.3 * E, D / 0.3, 0.3), FIRST),
+    "FilteredFlip, from_sgd(η, λ)": (Recipe(E, D, filtered=True), FIRST),
     DOUBLE: (Recipe(E, D, floatx="float64"), None),
-    "0.3ε, λ/0.3, 0.3w₀ in float64": (Recipe(0.3 * E, D / 0.3, 0.3, floatx="float64"), DOUBLE),
+    "0.3η, λ/0.3, 0.3w₀ in float64": (Recipe(0.3 * E, D / 0.3, 0.3, floatx="float64"), DOUBLE),
     "FilteredFlip in float64": (Recipe(E, D, filtered=True, floatx="float64"), DOUBLE),
     NEGATED: (Recipe(E, D, negated=1), FIRST),
-    "ε, λ, 4w₀": (Recipe(E, D, 4), FIRST),
-    "ε, λ/4, w₀": (Recipe(E, D / 4), FIRST),
+    "η, λ, 4w₀": (Recipe(E, D, 4), FIRST),
+    "η, λ/4, w₀": (Recipe(E, D / 4), FIRST),
     SLOWER: (Recipe(E / 4, D), FIRST),
-    "ε, λ/4, 4w₀": (Recipe(E, D / 4, 4), SLOWER),
+    "η, λ/4, 4w₀": (Recipe(E, D / 4, 4), SLOWER),
 }
 
 
@@ -256,14 +256,14 @@ class Fading(NamedTuple):
 
     fed: np.ndarray  # both fed the gradients of the network from w₀
     own: np.ndarray  # a network each
-    slower: np.ndarray  # fed the same gradients, from w₀, with ε/4
+    slower: np.ndarray  # fed the same gradients, from w₀, with η/4
 
 
 def compare_forgetting(data: Data, seed: int) -> dict[float, Fading]:
     """Prints the second table; returns its curves by α."""
     fadings = {}
-    print("                    left of w₀     same gradients       own   ε/4, same")
-    print(" α = ελ    1/α   (1−α)^t  measured    most  at end  gradients  gradients")
+    print("                    left of w₀     same gradients       own   η/4, same")
+    print(" α = ηλ    1/α   (1−α)^t  measured    most  at end  gradients  gradients")
     for alpha in ALPHAS:
         base = Recipe(RATE, alpha / RATE)
         followers = base._replace(scale=SCALE), base._replace(rate=RATE / 4)
@@ -304,7 +304,7 @@ def plot(path: pathlib.Path, fadings: dict[float, Fading], shares: dict[str, np.
         draw_slope(axes[0], alpha, fading.fed, line.get_color())
     axes[0].plot([], [], "--", color="grey", label="slope of (1−α)^t")
     fading = fadings[SLOWER_ALPHA]
-    label = f"ε/4, α = {SLOWER_ALPHA:g} and {SLOWER_ALPHA / 4:g}"
+    label = f"η/4, α = {SLOWER_ALPHA:g} and {SLOWER_ALPHA / 4:g}"
     axes[0].plot(percent(fading.slower), "k:", label=label)
     axes[1].plot(percent(shares[NEGATED]), "k-.", label=f"one of w₀ negated, α = {ALPHA:g}")
     figure.legend(loc="outside lower center", ncols=3, fontsize="medium", frameon=False)
@@ -338,7 +338,7 @@ def main() -> None:
     start = time.perf_counter()
     data = load(args.steps, args.seed)
     print(
-        f"{2 * UNITS**2:,} binary weights, {args.steps:,} steps; ε = {E:g}, λ = {D:g}, momentum "
+        f"{2 * UNITS**2:,} binary weights, {args.steps:,} steps; η = {E:g}, λ = {D:g}, momentum "
         f"{MOMENTUM:g}\n\n1. Networks compared with the one from {FIRST}\n"
     )
     shares = compare_recipes(data, args.seed)
@@ -346,20 +346,20 @@ def main() -> None:
     first = {name: first_step(share) for name, share in shares.items()}
     end = {name: f"{share[-1]:.0%}" for name, share in shares.items()}
     say(
-        "ε·k, λ/k, w₀·k train the same network: for k = 2 and 1/4, some weight differs at "
-        f"{ever['2ε, λ/2, 2w₀']} and {ever['ε/4, 4λ, w₀/4']} steps.",
+        "η·k, λ/k, w₀·k train the same network: for k = 2 and 1/4, some weight differs at "
+        f"{ever['2η, λ/2, 2w₀']} and {ever['η/4, 4λ, w₀/4']} steps.",
         "k = 16 takes latent weights beyond 1, where ste_sign passes no gradient. With this "
-        f"clip, the first weight differs at step: {first['16ε, λ/16, 16w₀']}. Without: "
-        f"{first['16ε, λ/16, 16w₀ without clip']}.",
+        f"clip, the first weight differs at step: {first['16η, λ/16, 16w₀']}. Without: "
+        f"{first['16η, λ/16, 16w₀ without clip']}.",
         "k = 0.3 is no power of two and rounds otherwise; so does FilteredFlip. In float32, the "
-        f"first weight differs at step: {first['0.3ε, λ/0.3, 0.3w₀']} and "
-        f"{first['FilteredFlip, from_sgd(ε, λ)']}. In float64: "
-        f"{first['0.3ε, λ/0.3, 0.3w₀ in float64']} and {first['FilteredFlip in float64']}.",
+        f"first weight differs at step: {first['0.3η, λ/0.3, 0.3w₀']} and "
+        f"{first['FilteredFlip, from_sgd(η, λ)']}. In float64: "
+        f"{first['0.3η, λ/0.3, 0.3w₀ in float64']} and {first['FilteredFlip in float64']}.",
         "Once a single weight differs, so do the gradients, and the networks part: negating one "
         f"of w₀ ends with {end[NEGATED]} of the weights differing, scaling all of w₀ by 4 with "
-        f"{end['ε, λ, 4w₀']}.",
-        "ε alone is the same as λ and w₀ together: from ε, λ/4, 4w₀ and from ε/4, λ, w₀, some "
-        f"weight differs at {ever['ε, λ/4, 4w₀']} steps.",
+        f"{end['η, λ, 4w₀']}.",
+        "η alone is the same as λ and w₀ together: from η, λ/4, 4w₀ and from η/4, λ, w₀, some "
+        f"weight differs at {ever['η, λ/4, 4w₀']} steps.",
     )
     print(f"2. How 4w₀ differs from w₀ after {args.steps:,} steps\n")
     fadings = compare_forgetting(data, args.seed)
@@ -368,7 +368,7 @@ def main() -> None:
         "resolution: the filter forgets w₀ in a few times 1/α steps, or never when λ = 0.",
         "Networks with gradients of their own stay apart: the filters forget as fast, but what "
         "they filter differs by then.",
-        "ε alone changes α too, so that ε/4 is another filter and goes on differing. When λ = 0, "
+        "η alone changes α too, so that η/4 is another filter and goes on differing. When λ = 0, "
         "it is the same as 4w₀.",
     )
     plot(args.plot, fadings, shares)

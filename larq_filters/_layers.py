@@ -2,10 +2,26 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+
+
+class KernelNames(NamedTuple):
+    """A layer's attributes that belong to one of its kernels."""
+
+    kernel: str
+    quantizer: str
+    constraint: str
+
+
+KERNELS = (
+    KernelNames("kernel", "kernel_quantizer", "kernel_constraint"),
+    KernelNames("depthwise_kernel", "depthwise_quantizer", "depthwise_constraint"),
+    KernelNames("pointwise_kernel", "pointwise_quantizer", "pointwise_constraint"),
+    KernelNames("recurrent_kernel", "recurrent_quantizer", "recurrent_constraint"),
+)
 
 
 def is_binary(variable: Any) -> bool:

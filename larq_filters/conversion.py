@@ -1,11 +1,11 @@
 """Latent-weight larq models to latent-free ones."""
 
+import dataclasses
 import warnings
 from typing import Any, NamedTuple
 
 from larq_filters import _layers, recipes
 from larq_filters.optimizers import FilteredFlip
-from larq_filters.recipes._latent import arguments_of
 
 import larq as lq
 import numpy as np
@@ -14,20 +14,13 @@ import tensorflow as tf
 __all__ = ["continue_from_latent", "to_latent_free"]
 
 
-class _Kernel(NamedTuple):
-    """A binary kernel of a larq layer: which of the layer's attributes belong to it."""
+class _Latent(NamedTuple):
+    """A binary kernel of a layer, by the layer's attributes that belong to it."""
 
     layer: tf.keras.layers.Layer
     variable: str
     quantizer: str
     constraint: str
-
-
-_ATTRIBUTES = (
-    ("kernel", "kernel_quantizer", "kernel_constraint"),
-    ("depthwise_kernel", "depthwise_quantizer", "depthwise_constraint"),
-    ("pointwise_kernel", "pointwise_quantizer", "pointwise_constraint"),
-)
 
 
 def to_latent_free(model: tf.keras.Model) -> tf.keras.Model:
@@ -120,7 +113,7 @@ def continue_from_latent(model: tf.keras.Model) -> tf.keras.Model:
             "the state of loss scaling is not carried over: use the policy float32 or "
             "mixed_bfloat16. Received: a LossScaleOptimizer"
         )
-    kind, arguments = arguments_of(optimizer)
+    recipe = recipes.recipe_of(optimizer)
     if getattr(optimizer, "_exclude_from_weight_decay", None) or getattr(
         optimizer, "_exclude_from_weight_decay_names", None
     ):
@@ -128,13 +121,13 @@ def continue_from_latent(model: tf.keras.Model) -> tf.keras.Model:
             "weight decay with exceptions is not carried over. "
             "Received: an optimizer with exclude_from_weight_decay"
         )
-    clip = _check_latent(model, _binary_kernels(model))
+    recipe = dataclasses.replace(recipe, clip=_check_latent(model, _binary_kernels(model)))
 
     new_model = to_latent_free(model)
     config = optimizer.get_config()
     clipping = {name: config.pop(name) for name in ("clipnorm", "clipvalue", "global_clipnorm")}
     new = FilteredFlip(
-        filter=recipes.from_optimizer(optimizer, clip=clip),
+        filter=recipe.filter,
         real_optimizer=type(optimizer).from_config(config),
         **clipping,
     )
@@ -143,7 +136,7 @@ def continue_from_latent(model: tf.keras.Model) -> tf.keras.Model:
     optimizer.build(model.trainable_variables)  # if it has not trained yet
     new.build(new_model.trainable_variables)
     new.iterations.assign(optimizer.iterations)
-    names = ("momentums",) if kind == "sgd" else ("_momentums", "_velocities")
+    names = ("momentums",) if isinstance(recipe, recipes.SGD) else ("_momentums", "_velocities")
     for latent, variable in zip(
         model.trainable_variables, new_model.trainable_variables, strict=True
     ):
@@ -152,11 +145,11 @@ def continue_from_latent(model: tf.keras.Model) -> tf.keras.Model:
             for name, moment in zip(names, moments, strict=True):
                 _moments(new.real_optimizer, name, variable).assign(moment)
             continue
-        if kind == "sgd":
-            state = recipes.sgd_state(_latent(latent), moments[0], **arguments, clip=clip)
+        if isinstance(recipe, recipes.SGD):
+            state = recipe.state(_latent(latent), moments[0])
         else:
             steps = int(tf.keras.backend.get_value(optimizer.iterations))
-            state = recipes.adam_state(_latent(latent), *moments, steps=steps)
+            state = recipe.state(_latent(latent), *moments, steps=steps)
         for slot, value in state.items():
             new.slots(variable)[slot].assign(value)
     return new_model
@@ -166,7 +159,7 @@ def _moments(optimizer: Any, name: str, variable: tf.Variable) -> tf.Variable:
     return getattr(optimizer, name)[optimizer._index_dict[optimizer._var_key(variable)]]
 
 
-def _check_latent(model: tf.keras.Model, kernels: list["_Kernel"]) -> float | None:
+def _check_latent(model: tf.keras.Model, kernels: list["_Latent"]) -> float | None:
     """The bound of the latent weights; refuses what a filter cannot know of them."""
     if not kernels:
         raise ValueError(f"there is no binary kernel to convert. Received: model '{model.name}'")
@@ -206,16 +199,16 @@ def _check_latent(model: tf.keras.Model, kernels: list["_Kernel"]) -> float | No
     return next(iter(clips.values()))
 
 
-def _binary_kernels(model: tf.keras.Model) -> list[_Kernel]:
+def _binary_kernels(model: tf.keras.Model) -> list[_Latent]:
     return [
-        _Kernel(layer, *names)
+        _Latent(layer, *names)
         for layer in model._flatten_layers()
-        for names in _ATTRIBUTES
-        if getattr(getattr(layer, names[1], None), "precision", None) == 1
+        for names in _layers.KERNELS
+        if getattr(getattr(layer, names.quantizer, None), "precision", None) == 1
     ]
 
 
-def _check_quantizers(kernels: list[_Kernel]) -> None:
+def _check_quantizers(kernels: list[_Latent]) -> None:
     """Refuses quantizers that are not a scale times the sign; warns of scales."""
     scaled = []
     for layer, variable, quantizer, _ in kernels:
@@ -241,7 +234,7 @@ def _check_quantizers(kernels: list[_Kernel]) -> None:
         )
 
 
-def _drop_latent(kernel: _Kernel) -> None:
+def _drop_latent(kernel: _Latent) -> None:
     layer, variable_name, quantizer_name, constraint_name = kernel
     quantizer = lq.quantizers.NoOp(precision=1)
     setattr(layer, quantizer_name, quantizer)
@@ -251,18 +244,15 @@ def _drop_latent(kernel: _Kernel) -> None:
         return
     variable.quantizer = quantizer
     variable.assign(_sign(_latent(variable)))
-    for replica in tf.distribute.get_strategy().experimental_local_results(
-        variable.latent_variable
-    ):
-        getattr(
-            replica, "_variable", replica
-        )._constraint = None  # under mixed precision, one deeper
+    strategy = tf.distribute.get_strategy()
+    for replica in strategy.experimental_local_results(variable.latent_variable):
+        # Under mixed precision, one deeper.
+        getattr(replica, "_variable", replica)._constraint = None
 
 
 def _latent(kernel: Any) -> np.ndarray:
-    return tf.convert_to_tensor(
-        kernel
-    ).numpy()  # outside of larq's quantized_scope: the latent value
+    # Outside of larq's quantized_scope, it is the latent value.
+    return tf.convert_to_tensor(kernel).numpy()
 
 
 def _sign(weights: np.ndarray) -> np.ndarray:

@@ -52,7 +52,7 @@ def test_explain_coupled_decay_and_schedule(call):
     )
     assert code == 0
     text = " ".join(out.split())
-    assert "A decay of ελ: 1e-05 in the first step, 5.03e-06 half way" in text
+    assert "A decay of ηλ: 1e-05 in the first step, 5.03e-06 half way" in text
     assert "Nesterov's adds a zero" in text and "saturates at ±1" in text
 
 

@@ -206,7 +206,7 @@ def test_an_overflow_is_skipped_too(jit_compile):
 
 
 def test_the_latent_free_filter_is_latent_sgd():
-    """SGD with decoupled weight decay, in float64 NumPy: w = (1 − ελ)w − ε·m, θ = sign(w)."""
+    """SGD with decoupled weight decay, in float64 NumPy: w = (1 − ηλ)w − η·m, θ = sign(w)."""
     rate, decay, momentum = 0.1, 1e-2, 0.9
     rng = np.random.default_rng(5)
     gradients = rng.normal(size=(500, 1, 64)).astype("float32")

@@ -20,7 +20,7 @@ def add_parser(commands: Any) -> None:
         description="Explains SGD on latent weights as a filter over gradients.",
     )
     add = parser.add_argument
-    add("--learning-rate", type=float, required=True, help="learning rate ε")
+    add("--learning-rate", type=float, required=True, help="learning rate η")
     add("--momentum", type=float, default=0.0, help="momentum β (default 0)")
     add("--weight-decay", type=float, default=0.0, help="weight decay λ (default 0)")
     add("--nesterov", action="store_true", help="Nesterov momentum")
@@ -37,13 +37,12 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the table, and draws the picture if asked for; 1 if the recipe is refused."""
     try:
-        explanation = recipes.explain(
+        recipe = recipes.SGD(
             *(_rate(args), args.momentum, args.weight_decay, args.nesterov, not args.coupled),
             dampening=args.dampening,
             clip=args.clip,
-            steps=_steps(args),
-            steps_per_epoch=args.steps_per_epoch,
         )
+        explanation = recipe.explain(steps=_steps(args), steps_per_epoch=args.steps_per_epoch)
         if args.plot is not None:
             _draw(explanation.linear, args.plot)
             print(f"\nThe picture is in {args.plot}.")

@@ -9,13 +9,6 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 
-_KERNELS = {
-    "kernel": "kernel_quantizer",
-    "depthwise_kernel": "depthwise_quantizer",
-    "pointwise_kernel": "pointwise_quantizer",
-    "recurrent_kernel": "recurrent_quantizer",
-}
-
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
@@ -83,7 +76,7 @@ def freeze(model: tf.keras.Model) -> tuple[tf.keras.Model, list[Kernel]]:
         ) from error
     kernels, seen = [], set()
     for layer in clone._flatten_layers():
-        for attribute, quantizer_name in _KERNELS.items():
+        for attribute, quantizer_name, _ in _layers.KERNELS:
             variable = getattr(layer, attribute, None)
             if not isinstance(variable, tf.Variable) or id(variable) in seen:
                 continue

@@ -7,19 +7,17 @@ weights. With both, a `FilteredFlip` holds sign(w) after every step, up to round
 to 0.
 """
 
-from larq_filters.recipes._explain import explain
-from larq_filters.recipes._latent import (
-    adam_state,
-    bop,
-    bop2ndorder,
-    diode,
-    from_adam,
-    from_optimizer,
-    from_sgd,
-    sgd_state,
-)
+from larq_filters.recipes._adam import Adam, adam_state, from_adam
+from larq_filters.recipes._explain_text import Explanation, Hyperparameter
+from larq_filters.recipes._optimizers import from_optimizer, recipe_of
+from larq_filters.recipes._peers import bop, bop2ndorder, diode
+from larq_filters.recipes._sgd import SGD, explain, from_sgd, sgd_state
 
 __all__ = [
+    "SGD",
+    "Adam",
+    "Explanation",
+    "Hyperparameter",
     "adam_state",
     "bop",
     "bop2ndorder",
@@ -28,5 +26,6 @@ __all__ = [
     "from_adam",
     "from_optimizer",
     "from_sgd",
+    "recipe_of",
     "sgd_state",
 ]

@@ -7,14 +7,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from larq_filters.filters import Filter
-from larq_filters.recipes._response import Recipe
+from larq_filters.recipes._response import Response
 
 _WIDTH = 80
 
 
 @dataclasses.dataclass(frozen=True)
 class Hyperparameter:
-    """One of a latent recipe's hyperparameters: its name, its value, and what it does."""
+    """One of a latent recipe's hyperparameters: its name, its value, and what it does.
+
+    Example:
+        >>> recipe = lqf.recipes.explain(0.1, 0.9, 1e-4, print_fn=None)
+        >>> recipe.hyperparameters[1].name, recipe.hyperparameters[1].value
+        ('learning rate', 'η = 0.1')
+    """
 
     name: str
     value: str
@@ -26,6 +32,11 @@ class Explanation:
     """A latent SGD recipe as a filter; `print` shows it as a table of 80 columns.
 
     With a schedule, α and what follows from it are those of the largest learning rate.
+
+    Example:
+        >>> recipe = lqf.recipes.explain(0.1, 0.9, 1e-4, print_fn=None)
+        >>> round(recipe.alpha, 9), round(recipe.gamma, 9)
+        (1e-05, 0.1)
     """
 
     filter: Filter
@@ -98,10 +109,11 @@ def _table(e: Explanation) -> str:
 
 
 def sentences(
-    recipe: Recipe, explanation: Explanation, steps: int | None
+    response: Response, explanation: Explanation, steps: int | None
 ) -> Iterator[Hyperparameter]:
     """The seven hyperparameters of the paper, and what each does."""
-    e, decay, beta, clip = explanation, recipe.weight_decay, recipe.momentum, recipe.clip
+    e, recipe = explanation, response.recipe
+    decay, beta, clip = recipe.weight_decay, recipe.momentum, recipe.clip
 
     def time(n: float) -> str:
         epochs = f" ({_number(n / e.steps_per_epoch)} epochs)" if e.steps_per_epoch else ""
@@ -118,7 +130,7 @@ def sentences(
         text += f" {training}, {left}" if left else ""
     yield Hyperparameter("initialization", "w₀", text)
 
-    at_most = " at most" if recipe.varies else ""
+    at_most = " at most" if response.varies else ""
     ringing = ""
     if e.ringing_period is not None:
         ringing = f"rings with a period of {time(e.ringing_period)}"
@@ -131,28 +143,29 @@ def sentences(
         )
     else:
         text = (
-            f"{'With the weight decay, gives α' if recipe.coupled else 'α = ελ'} = {e.alpha:.3g}"
+            f"{'With the weight decay, gives α' if recipe.coupled else 'α = ηλ'} = {e.alpha:.3g}"
             f"{at_most}: "
             f"a gradient is forgotten with a time constant of {time(e.alpha_time_constant)}."
         )
     text += " Alone, it has no meaning but beside w₀" + (" and the clip." if clip else ".")
-    yield Hyperparameter("learning rate", f"ε = {recipe.rate:g}{at_most}", text)
+    yield Hyperparameter("learning rate", f"η = {response.rate:g}{at_most}", text)
 
-    first, middle, last = (float(recipe.rates[i * (recipe.rates.size - 1) // 2]) for i in range(3))
-    if not recipe.varies:
+    rates = response.rates
+    first, middle, last = (float(rates[i * (rates.size - 1) // 2]) for i in range(3))
+    if not response.varies:
         text = "None: the filter stays the same, and new gradients displace old ones to the end."
     elif decay == 0.0:
         text = (
-            f"The newest gradient counts ever less: half way {middle / recipe.rate:.3g}, in the "
-            f"last step {last / recipe.rate:.3g} times as much as at the largest learning rate."
+            f"The newest gradient counts ever less: half way {middle / response.rate:.3g}, in the "
+            f"last step {last / response.rate:.3g} times as much as at the largest learning rate."
         )
     else:
         first, middle, last = (rate * decay for rate in (first, middle, last))
         text = (
-            f"A decay of {'ελ' if recipe.coupled else 'α'}: {first:.3g} in the first step, "
+            f"A decay of {'ηλ' if recipe.coupled else 'α'}: {first:.3g} in the first step, "
             f"{middle:.3g} half way, {last:.3g} in the last."
         )
-    yield Hyperparameter("its decay", "a schedule" if recipe.varies else "none", text)
+    yield Hyperparameter("its decay", "a schedule" if response.varies else "none", text)
 
     if decay == 0.0:
         text = "None: an integrator (α = 0), which forgets neither its start nor any gradient."
@@ -161,10 +174,10 @@ def sentences(
     elif recipe.coupled:
         text = (
             "Coupled: it goes through the momentum, and forgets "
-            f"{e.alpha / (recipe.rate * decay):.3g} times as fast as if it were decoupled."
+            f"{e.alpha / (response.rate * decay):.3g} times as fast as if it were decoupled."
         )
     else:
-        text = "Only α = ελ counts: twice of it with half the learning rate is the same filter."
+        text = "Only α = ηλ counts: twice of it with half the learning rate is the same filter."
     yield Hyperparameter("weight decay", f"λ = {decay:g}", text)
 
     if beta == 0.0:
@@ -188,7 +201,7 @@ def sentences(
         text = "None: the filter is linear, while no |w| reaches 1, where ste_sign stops gradients."
     else:
         text = f"The filter saturates at ±{clip:g}: it is not linear."
-        if decay > 0.0 and e.ringing_period is None and not recipe.varies:
+        if decay > 0.0 and e.ringing_period is None and not response.varies:
             gain = 1.0 if recipe.coupled else (1.0 - recipe.dampening) / (1.0 - beta)
             text += f" Gradients below {clip * decay / gain:.3g} never take a weight there."
     yield Hyperparameter("clipping", "none" if clip is None else f"±{clip:g}", text)

@@ -1,9 +1,11 @@
-"""A latent SGD recipe in numbers: its two stages, and what is left of the initial weights."""
+"""How the filter of an SGD recipe forgets: its two stages, and what is left of the start."""
 
 import dataclasses
 import itertools
 import math
 from collections.abc import Iterator
+
+from larq_filters.recipes._form import Form
 
 import numpy as np
 
@@ -11,61 +13,61 @@ _FORGOTTEN = 0.01  # the share of the initial weights below which they count as 
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
-    """The numbers of a recipe, and how its filter forgets."""
+class Response:
+    """How a recipe forgets, with given learning rates."""
 
+    recipe: Form
     rates: np.ndarray
-    """ε at every step, or at all of them."""
-    momentum: float
-    weight_decay: float
-    nesterov: bool
-    coupled: bool
-    dampening: float
-    clip: float | None
+    """η at every step, or at all of them."""
 
     @property
     def rate(self) -> float:
-        """The largest ε."""
+        """The largest η."""
         return float(self.rates.max())
 
     @property
     def varies(self) -> bool:
         return self.rates.size > 1
 
-    def shares(self, rate: float) -> tuple[complex, complex]:
+    @property
+    def shares(self) -> tuple[complex, complex]:
         """α and γ: how much of its input each stage takes in per step; a pair if they ring."""
-        product = rate * self.weight_decay
-        if not self.coupled:
-            return complex(product), complex(1.0 - self.momentum)
-        product *= 1.0 - self.dampening
-        total = 1.0 - self.momentum + product * (1.0 + self.momentum if self.nesterov else 1.0)
+        recipe, beta = self.recipe, self.recipe.momentum
+        product = self.rate * recipe.weight_decay
+        if not recipe.coupled:
+            return complex(product), complex(1.0 - beta)
+        product *= 1.0 - recipe.dampening
+        total = 1.0 - beta + product * (1.0 + beta if recipe.nesterov else 1.0)
         fast = (total + np.sqrt(complex(total * total - 4.0 * product))) / 2.0
         return complex(product / fast), complex(fast)  # total − fast would lose a small α's digits
 
     def initial_response(self) -> Iterator[float]:
         """What is left of w₀ = 1 after each step, when no gradient comes."""
+        recipe, beta = self.recipe, self.recipe.momentum
         w, m = 1.0, 0.0
         for rate in self.rates.tolist() if self.varies else itertools.repeat(self.rate):
-            decay = self.weight_decay * w
-            if self.coupled:
-                m = self.momentum * m + (1.0 - self.dampening) * decay
-                decay = decay + self.momentum * m if self.nesterov else m
+            decay = recipe.weight_decay * w
+            if recipe.coupled:
+                m = beta * m + (1.0 - recipe.dampening) * decay
+                decay = decay + beta * m if recipe.nesterov else m
             w -= rate * decay
             yield w
 
     def remaining(self, steps: int) -> float:
-        if not self.coupled and not self.varies:
-            return (1.0 - self.rate * self.weight_decay) ** steps
+        """What is left of w₀ = 1 after so many steps."""
+        if not self.recipe.coupled and not self.varies:
+            return (1.0 - self.rate * self.recipe.weight_decay) ** steps
         return next(itertools.islice(self.initial_response(), int(steps) - 1, None))
 
     def forgotten_after(self) -> float:
-        if self.weight_decay == 0.0:
+        """The step from which on less than 1 % of w₀ is left."""
+        if self.recipe.weight_decay == 0.0:
             return math.inf
         if self.varies:
             return _below_from(self.initial_response(), self.rates.size)
-        slow, fast = self.shares(self.rate)
+        slow, fast = self.shares
         part = 1.0  # of w₀ that is in the slow stage
-        if self.coupled:
+        if self.recipe.coupled:
             # Well past its last time below 1 %, even where both poles are the same.
             horizon = math.ceil(15.0 * max(time_constant(slow), time_constant(fast), 1.0))
             if horizon < 1e6 or fast.real < 2.0 * slow.real:

@@ -1,129 +1,216 @@
-"""SGD on a latent weight as a filter."""
+"""SGD on latent weights: one object, and functions that are thin doors to it."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from larq_filters import _numbers
-from larq_filters._numbers import Coefficient, Schedule, times
-from larq_filters.filters import EMA, IIR, Cascade, CascadedEMA, CoupledSGD, Filter, Integrator
+from larq_filters._numbers import Coefficient
+from larq_filters.filters import Filter
+from larq_filters.optimizers import LatentSGD
+from larq_filters.recipes._explain import explanation_of
+from larq_filters.recipes._explain_text import Explanation
+from larq_filters.recipes._form import Form, State
 
 import numpy as np
+import tensorflow as tf
 
 
-def sgd(
-    rate: Coefficient,
-    beta: float,
-    decay: float,
-    nesterov: bool,
-    decoupled: bool,
-    dampening: float,
-    clip: float | None,
-) -> tuple[Filter, Callable[[Any, Any], dict[str, Any]]]:
-    """The filter that SGD is, and from latent weight and momentum buffer to its state."""
-    rate = _numbers.rate("learning_rate", rate)
-    beta, dampening = (
-        _numbers.below_one("momentum", beta),
-        _numbers.below_one("dampening", dampening),
+@dataclasses.dataclass(frozen=True)
+class SGD(Form):
+    r"""SGD on latent weights: the filter that it is, its state, and what its numbers do.
+
+    With learning rate η, momentum β, dampening d and weight decay λ, and gradients g:
+
+    - decoupled, as Keras does it: m_t = βm_{t−1} − (1−d)η_t·g_t; w_t = (1 − η_tλ)w_{t−1} + m_t.
+      With a fixed rate this is `CascadedEMA(alpha=ηλ, gamma=1−β)`; without momentum `EMA(ηλ)`.
+    - coupled, as PyTorch does it: m_t = βm_{t−1} + (1−d)(g_t + λw_{t−1}); w_t = w_{t−1} − η_t·m_t.
+      With a fixed rate this is an `IIR` with poles at the roots of z² − (1+β−(1−d)ηλ)z + β.
+
+    Without weight decay the last stage is an `Integrator`: it never forgets the initial weights.
+    The moving-average form of momentum is `dampening=momentum`. PyTorch leaves dampening out of its
+    very first step: go on from its state after that with `state`.
+
+    Args:
+        learning_rate: η > 0, a number or a schedule.
+        momentum: β in [0, 1). The default has none, as in Keras.
+        weight_decay: λ ≥ 0. The default has none, as in Keras.
+        nesterov: Whether the weight moves by −η(g' + βm) instead, as in both libraries.
+        decoupled: Whether weight decay shrinks the weight itself (Keras), or adds to the gradient
+            and so goes through the momentum (PyTorch).
+        dampening: d in [0, 1), which only PyTorch has.
+        clip: The weight is held within ± `clip` after each step (larq's `weight_clip` has 1), or
+            None.
+
+    Raises:
+        ValueError: An argument outside its range, or Nesterov momentum without momentum or with
+            dampening.
+
+    Example:
+        >>> recipe = lqf.recipes.SGD(0.1, momentum=0.5, weight_decay=0.25)
+        >>> recipe.filter
+        CascadedEMA(alpha=0.025, gamma=0.5)
+        >>> recipe.state(np.array([2.0]))["y"].tolist()
+        [-0.25]
+        >>> recipe.explain(print_fn=None).forgotten_after
+        182
+
+    Source:
+        Quist, Li, van Gemert, ICLR 2023 (arXiv 2303.02452), for the decoupled form.
+    """
+
+    def explain(
+        self,
+        *,
+        steps: int | None = None,
+        steps_per_epoch: float | None = None,
+        print_fn: Callable[[str], Any] | None = print,
+    ) -> Explanation:
+        """What each of its numbers does; arguments as of `larq_filters.recipes.explain`."""
+        explanation = explanation_of(self, steps, steps_per_epoch)
+        if print_fn is not None:
+            print_fn(str(explanation))
+        return explanation
+
+    def optimizer(
+        self, real_optimizer: tf.keras.optimizers.Optimizer | str | Mapping[str, Any] = "adam"
+    ) -> LatentSGD:
+        """The optimizer that trains latent weights so; `clip` is a constraint of the layers.
+
+        Raises:
+            ValueError: Coupled weight decay or dampening, which Keras' SGD does not have.
+        """
+        if self.coupled or self.dampening:
+            raise ValueError(
+                "Keras' SGD has decoupled weight decay and no dampening: train this recipe as "
+                f"FilteredFlip(filter=recipe.filter). Received: {self}"
+            )
+        return LatentSGD(
+            self.learning_rate,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            weight_decay=self.weight_decay or None,
+            real_optimizer=real_optimizer,
+        )
+
+
+def from_sgd(
+    learning_rate: Coefficient,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+    decoupled: bool = True,
+    *,
+    dampening: float = 0.0,
+    clip: float | None = None,
+) -> Filter:
+    r"""The filter that is equivalent to training latent weights with SGD: `SGD(...).filter`.
+
+    Args:
+        learning_rate: η > 0, as of `SGD`, and so are all others.
+        momentum: β in [0, 1).
+        weight_decay: λ ≥ 0.
+        nesterov: Whether momentum is Nesterov's.
+        decoupled: Whether weight decay is Keras' (True) or PyTorch's (False).
+        dampening: d in [0, 1).
+        clip: The bound of the latent weights; larq's `weight_clip` has 1.
+
+    Returns:
+        A filter whose output is −w times a positive number.
+
+    Raises:
+        ValueError: As of `SGD`.
+
+    Example:
+        >>> lqf.recipes.from_sgd(0.1, momentum=0.5, weight_decay=0.25)
+        CascadedEMA(alpha=0.025, gamma=0.5)
+    """
+    recipe = SGD(
+        *(learning_rate, momentum, weight_decay, nesterov, decoupled),
+        dampening=dampening,
+        clip=clip,
     )
-    decay = _numbers.not_negative("weight_decay", decay)
-    if not isinstance(rate, Schedule) and decoupled and rate * decay > 1.0:
-        raise ValueError(
-            "learning rate times weight decay is the share of a weight that decays per step and "
-            f"is at most 1. Received: learning_rate={rate:g}, weight_decay={decay:g}"
-        )
-    if nesterov and (beta == 0.0 or dampening > 0.0):
-        raise ValueError(
-            "Nesterov momentum needs a momentum and no dampening, as in Keras and PyTorch. "
-            f"Received: momentum={beta:g}, dampening={dampening:g}"
-        )
-    if beta == 0.0:  # no momentum to dampen, and coupled and decoupled are the same
-        return _without_momentum(rate, decay, clip)
-    if decay > 0.0 and not decoupled:
-        return _coupled(rate, beta, decay, nesterov, dampening, clip)
-    gain = (1.0 - dampening) / (1.0 - beta)  # of the momentum, at frequency 0
-    if isinstance(rate, Schedule) or clip is not None:
-        return _varying(rate, beta, decay, nesterov, decoupled, dampening, clip)
-    sign = -1.0 / rate if decoupled else 1.0  # from the buffer to the sum of β^k·g
-    momentum = _nesterov(beta, 1.0 - beta) if nesterov else EMA(1.0 - beta)
-    if decay > 0.0 and not nesterov:
-        return CascadedEMA(rate * decay, 1.0 - beta), lambda w, m: {
-            "m": sign * m / gain,
-            "y": -decay / gain * w,
-        }
-    last = EMA(rate * decay) if decay > 0.0 else Integrator(rate * gain)
-    scale = decay / gain if decay > 0.0 else 1.0
-    return Cascade(momentum, last), lambda w, m: {
-        **({"0.q0": sign * m, "0.r0": 0.0} if nesterov else {"0.y": sign * m / gain}),
-        "1.y": -scale * w,
-    }
+    return recipe.filter
 
 
-def _without_momentum(
-    rate: Coefficient, decay: float, clip: float | None
-) -> tuple[Filter, Callable[[Any, Any], dict[str, Any]]]:
-    if decay > 0.0 and clip is None:
-        return EMA(times(rate, decay)), lambda w, m: {"y": -decay * w}
-    return Integrator(rate, clip, times(rate, decay)), lambda w, m: {"y": -w}
+def sgd_state(
+    latent: np.ndarray,
+    buffer: np.ndarray | None = None,
+    *,
+    learning_rate: Coefficient,
+    **arguments: Any,
+) -> State:
+    """The state in which `from_sgd` goes on from latent weights: `SGD(...).state(latent, buffer)`.
+
+    Args:
+        latent: w, of any shape.
+        buffer: m, of the same shape: Keras' `momentums` if `decoupled`, else PyTorch's
+            `momentum_buffer`; None for 0.
+        learning_rate: η > 0, as of `SGD`.
+        **arguments: All others of `SGD`, by name.
+
+    Returns:
+        A value for each of the filter's slots, to assign to `optimizer.slots(variable)`.
+
+    Example:
+        >>> state = lqf.recipes.sgd_state(np.array([2.0]), learning_rate=0.1, weight_decay=0.25)
+        >>> state["y"].tolist()
+        [-0.5]
+    """
+    return SGD(learning_rate, **arguments).state(latent, buffer)
 
 
-def _varying(
-    rate: Coefficient,
-    beta: float,
-    decay: float,
-    nesterov: bool,
-    decoupled: bool,
-    dampening: float,
-    clip: float | None,
-) -> tuple[Filter, Callable[[Any, Any], dict[str, Any]]]:
-    """In the unit of the weights, which a clip needs; Keras' rate is inside the momentum."""
-    if decoupled:
-        last = Integrator(1.0, clip, times(rate, decay))
-        if nesterov:
-            gain = Integrator(rate, leak=1.0)  # which remembers nothing
-            stages = Cascade(gain, _nesterov(beta, 1.0), last)
-            return stages, lambda w, m: {"0.y": 0.0, "1.q0": -m, "1.r0": 0.0, "2.y": -w}
-        first = Integrator(times(rate, 1.0 - dampening), leak=1.0 - beta)
-        return Cascade(first, last), lambda w, m: {"0.y": -m, "1.y": -w}
-    last = Integrator(rate, clip)
-    if nesterov:
-        stages = Cascade(_nesterov(beta, 1.0), last)
-        return stages, lambda w, m: {"0.q0": m, "0.r0": 0.0, "1.y": -w}
-    first = Integrator(1.0 - dampening, leak=1.0 - beta)
-    return Cascade(first, last), lambda w, m: {"0.y": m, "1.y": -w}
+def explain(
+    learning_rate: Coefficient,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+    decoupled: bool = True,
+    *,
+    dampening: float = 0.0,
+    clip: float | None = None,
+    steps: int | None = None,
+    steps_per_epoch: float | None = None,
+    print_fn: Callable[[str], Any] | None = print,
+) -> Explanation:
+    r"""What each hyperparameter of SGD on latent weights does, in numbers and plain sentences.
 
+    Decoupled weight decay: α = ηλ and γ = 1 − β, whose poles are 1 − α and 1 − γ. Coupled: with
+    κ = (1−d)ηλ, α and γ are the roots of δ² − (1−β+κ)δ + κ, or with Nesterov momentum of
+    δ² − (1−β+κ(1+β))δ + κ; if they are complex, the filter rings with a period of 2π/|arg p|. A
+    stage that takes in a share s per step has the time constant −1/ln(1−s).
 
-def _coupled(
-    rate: Coefficient,
-    beta: float,
-    decay: float,
-    nesterov: bool,
-    dampening: float,
-    clip: float | None,
-) -> tuple[Filter, Callable[[Any, Any], dict[str, Any]]]:
-    if isinstance(rate, Schedule) or clip is not None:
-        filter = CoupledSGD(rate, beta, decay, dampening, nesterov, clip)
-        return filter, lambda w, m: {"m": m, "y": -w}
-    input_gain = 1.0 - dampening
-    if nesterov:
-        kept = 1.0 - rate * decay
-        b, a = [rate * (1 + beta), -rate * beta], [1.0, -(1 + beta) * kept, beta * kept]
-    else:
-        b, a = [rate * input_gain], [1.0, -(1 + beta - input_gain * rate * decay), beta]
+    Args:
+        learning_rate: η > 0, a number or a schedule, as of `SGD`, and so are the next six.
+        momentum: β in [0, 1).
+        weight_decay: λ ≥ 0.
+        nesterov: Whether momentum is Nesterov's.
+        decoupled: Whether weight decay is Keras' (True) or PyTorch's (False).
+        dampening: d in [0, 1).
+        clip: The bound of the latent weights, such as 1 for larq's `weight_clip`, or None.
+        steps: Length of the training; needed with a schedule.
+        steps_per_epoch: If given, times are given in epochs, too.
+        print_fn: What to print the table with, or None to print nothing.
 
-    def state(w: Any, m: Any) -> dict[str, Any]:
-        # The section's own signal u, with y = b0·u_t + b1·u_{t−1}, from two known outputs: −w, and
-        # what follows it when no gradient comes.
-        next_m = beta * m + input_gain * decay * w
-        step = decay * w + beta * next_m if nesterov else next_m
-        outputs = np.stack([-w, -(w - rate * step)])
-        b1 = b[1] if nesterov else 0.0
-        after = [b1 - b[0] * a[1], -b[0] * a[2]]
-        u, u_before = np.linalg.solve([[b[0], b1], after], outputs.reshape(2, -1))
-        u, u_before = u.reshape(np.shape(w)), u_before.reshape(np.shape(w))
-        return {"q0": u_before, "r0": u - u_before}
+    Returns:
+        The numbers and sentences of the table.
 
-    return IIR(b, a), state
+    Raises:
+        ValueError: As of `SGD`; or a schedule without `steps`, or one that is negative or 0
+            throughout.
 
+    Example:
+        >>> recipe = lqf.recipes.explain(0.1, 0.9, 1e-4, steps_per_epoch=390, print_fn=None)
+        >>> recipe.forgotten_after
+        460515
+        >>> recipe.hyperparameters[0].effect
+        'Counts until below 1 % of its size: for 460,515 steps (1,181 epochs).'
 
-def _nesterov(beta: float, gain: float) -> IIR:
-    return IIR([gain * (1.0 + beta), -gain * beta], [1.0, -beta])
+    Source:
+        Quist, Li, van Gemert, ICLR 2023 (arXiv 2303.02452).
+    """
+    recipe = SGD(
+        *(learning_rate, momentum, weight_decay, nesterov, decoupled),
+        dampening=dampening,
+        clip=clip,
+    )
+    return recipe.explain(steps=steps, steps_per_epoch=steps_per_epoch, print_fn=print_fn)

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from larq_filters._numbers import Coefficient
-from larq_filters.optimizers import FilteredFlip, LatentSGD
+from larq_filters.optimizers import FilteredFlip
+from larq_filters.recipes import SGD
 
 import tensorflow as tf
 
@@ -122,13 +123,9 @@ def latent_sgd(hp: Any, *, steps: int, real_optimizer: Real = "adam") -> LatentR
     momentum = hp.Choice("momentum", momenta, ordered=True, default=0.9)
     clipping = hp.Boolean("clipping", default=True)
     scaling = hp.Boolean("scaling")
+    recipe = SGD(_decayed(rate, decay, steps), momentum, weight_decay)
     return LatentRecipe(
-        LatentSGD(
-            _decayed(rate, decay, steps),
-            momentum=momentum,
-            weight_decay=weight_decay,
-            real_optimizer=_copy(real_optimizer),
-        ),
+        recipe.optimizer(_copy(real_optimizer)),
         {
             "kernel_quantizer": "magnitude_aware_sign" if scaling else "ste_sign",
             # As a config: an initializer shared by layers would give all the same numbers.

@@ -1,0 +1,154 @@
+"""Adam on latent weights: one object, and functions that are thin doors to it."""
+
+import dataclasses
+
+from larq_filters._numbers import Coefficient, below_one, not_negative, times
+from larq_filters.filters import Cascade, Filter, Integrator, NormalizedEMA
+from larq_filters.recipes._form import State
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Adam:
+    r"""Adam on latent weights: the filter that it is, and its state.
+
+    m and v are averages of g and g² divided by their bias; w_t = (1 − ηλ)w_{t−1} − η·m/(√v + ε),
+    held within ± `clip`. That is `NormalizedEMA` into an `Integrator`: not linear, because Adam
+    normalizes. AMSGrad, which divides by the largest v so far, is not a filter of this kind.
+
+    Args:
+        learning_rate: η > 0, a number or a schedule. The defaults are those of Keras.
+        beta_1: β₁ in [0, 1).
+        beta_2: β₂ in [0, 1).
+        epsilon: ε > 0.
+        clip: The weight's bound; larq's `weight_clip` has 1, as most recipes. None for no bound.
+        weight_decay: λ ≥ 0, decoupled.
+        epsilon_hat: Whether ε joins √v before the bias correction, as in Keras; after it in the
+            paper and PyTorch.
+
+    Raises:
+        ValueError: An argument outside its range.
+
+    Example:
+        >>> recipe = lqf.recipes.Adam(1e-2, beta_1=0.5, beta_2=0.75)
+        >>> recipe.filter.slots
+        ('0.m', '0.v', '1.y')
+        >>> recipe.state(np.array([0.5]))["1.y"].tolist()
+        [-0.5]
+
+    Source:
+        Kingma, Ba, "Adam: A Method for Stochastic Optimization", 2015.
+    """
+
+    learning_rate: Coefficient = 1e-3
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-7
+    clip: float | None = 1.0
+    weight_decay: float = dataclasses.field(default=0.0, kw_only=True)
+    epsilon_hat: bool = dataclasses.field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        not_negative("weight_decay", self.weight_decay)
+        self.filter  # noqa: B018  (its parts check the rest)
+
+    @property
+    def filter(self) -> Filter:
+        """A filter whose output is −w."""
+        return Cascade(
+            NormalizedEMA(
+                1.0 - below_one("beta_1", self.beta_1),
+                1.0 - below_one("beta_2", self.beta_2),
+                self.epsilon,
+                bias_correction=True,
+                epsilon_hat=self.epsilon_hat,
+            ),
+            Integrator(
+                self.learning_rate,
+                self.clip,
+                leak=times(self.learning_rate, self.weight_decay),
+            ),
+        )
+
+    def state(
+        self,
+        latent: np.ndarray,
+        m: np.ndarray | None = None,
+        v: np.ndarray | None = None,
+        *,
+        steps: int = 0,
+    ) -> State:
+        """The state in which `filter` goes on from latent weights; see `adam_state`."""
+        return adam_state(latent, m, v, steps=steps)
+
+
+def from_adam(
+    learning_rate: Coefficient = 1e-3,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-7,
+    clip: float | None = 1.0,
+    *,
+    weight_decay: float = 0.0,
+    epsilon_hat: bool = False,
+) -> Filter:
+    r"""The filter that is equivalent to training latent weights with Adam: `Adam(...).filter`.
+
+    Args:
+        learning_rate: η > 0, as of `Adam`, and so are all others.
+        beta_1: β₁ in [0, 1).
+        beta_2: β₂ in [0, 1).
+        epsilon: ε > 0.
+        clip: The weight's bound; larq's `weight_clip` has 1. None for no bound.
+        weight_decay: λ ≥ 0, decoupled.
+        epsilon_hat: Whether ε joins √v before the bias correction, as in Keras.
+
+    Returns:
+        A filter whose output is −w.
+
+    Raises:
+        ValueError: An argument outside its range.
+
+    Example:
+        >>> lqf.recipes.from_adam(1e-2, beta_1=0.5, beta_2=0.75).slots
+        ('0.m', '0.v', '1.y')
+    """
+    recipe = Adam(
+        *(learning_rate, beta_1, beta_2, epsilon, clip),
+        weight_decay=weight_decay,
+        epsilon_hat=epsilon_hat,
+    )
+    return recipe.filter
+
+
+def adam_state(
+    latent: np.ndarray,
+    m: np.ndarray | None = None,
+    v: np.ndarray | None = None,
+    *,
+    steps: int = 0,
+) -> State:
+    """The state in which `from_adam` goes on from latent weights.
+
+    Args:
+        latent: w, of any shape.
+        m: Adam's first moment, not corrected, of the same shape; None for 0.
+        v: Adam's second moment, likewise.
+        steps: How many steps it has done.
+
+    Returns:
+        A value for each of the filter's slots.
+
+    Example:
+        >>> lqf.recipes.adam_state(np.array([0.5]))["1.y"].tolist()
+        [-0.5]
+    """
+    latent = np.asarray(latent, "float64")
+    zeros = np.zeros_like(latent)
+    return {
+        "0.m": zeros if m is None else np.asarray(m, "float64"),
+        "0.v": zeros if v is None else np.asarray(v, "float64"),
+        "0.t": np.asarray(float(steps)),
+        "1.y": -latent,
+    }

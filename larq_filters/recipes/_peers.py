@@ -1,0 +1,90 @@
+"""Other projects' binary optimizers, as filters and thresholds."""
+
+from typing import Any
+
+from larq_filters._numbers import Coefficient, below_one
+from larq_filters.filters import EMA, Cascade, NormalizedEMA, Sign
+from larq_filters.optimizers import FilteredFlip
+
+
+def bop(threshold: Coefficient = 1e-8, gamma: Coefficient = 1e-4, **kwargs: Any) -> FilteredFlip:
+    """The `Bop` of larq: a first-order filter with a threshold.
+
+    A weight flips where θ·m > τ, with m = EMA_γ(g). Unlike larq's, a zero gradient never flips a
+    weight, also with τ = 0.
+
+    Args:
+        threshold: τ ≥ 0, in the unit of the gradients; larq's `threshold`.
+        gamma: γ in (0, 1], per step; larq's `gamma`. Here it is the filter's `alpha`.
+        **kwargs: All else that `FilteredFlip` takes, such as `real_optimizer`.
+
+    Returns:
+        The optimizer.
+
+    Example:
+        >>> lqf.recipes.bop(threshold=1e-6, gamma=1e-3).filter
+        EMA(alpha=0.001)
+
+    Source:
+        Helwegen et al., "Latent Weights Do Not Exist: Rethinking Binarized Neural Network
+        Optimization", NeurIPS 2019 (arXiv 1906.02107).
+    """
+    return FilteredFlip(filter=EMA(gamma), threshold=threshold, **kwargs)
+
+
+def bop2ndorder(
+    threshold: Coefficient = 1e-6,
+    gamma: Coefficient = 1e-4,
+    sigma: Coefficient = 1e-3,
+    **kwargs: Any,
+) -> FilteredFlip:
+    """`Bop2ndOrder`, the biased variant: a normalized filter with a threshold.
+
+    A weight flips where θ·m/(√v + 1e-10) > τ, with m = EMA_γ(g) and v = EMA_σ(g²).
+
+    Args:
+        threshold: τ ≥ 0, without unit.
+        gamma: γ in (0, 1], per step.
+        sigma: σ in (0, 1], per step.
+        **kwargs: All else that `FilteredFlip` takes, such as `real_optimizer`.
+
+    Returns:
+        The optimizer.
+
+    Example:
+        >>> lqf.recipes.bop2ndorder(1e-6, 1e-4, 1e-3).filter.sigma
+        0.001
+
+    Source:
+        Suarez-Ramirez et al., "A Bop and Beyond: A Second Order Optimizer for Binarized Neural
+        Networks", 2021 (arXiv 2104.05124).
+    """
+    return FilteredFlip(filter=NormalizedEMA(gamma, sigma), threshold=threshold, **kwargs)
+
+
+def diode(beta_1: float = 0.9, beta_2: float = 0.99, **kwargs: Any) -> FilteredFlip:
+    """Diode: the average of the signs of an average.
+
+    A weight flips where θ·s > 0, with l = EMA_{1−β₁}(g) and s = EMA_{1−β₂}(sign(l)). Diode's
+    learning rate scales s, which changes no sign.
+
+    Args:
+        beta_1: β₁ in [0, 1).
+        beta_2: β₂ in [0, 1).
+        **kwargs: All else that `FilteredFlip` takes, such as `real_optimizer`.
+
+    Returns:
+        The optimizer. Its state starts at 0; Diode's own s starts at random.
+
+    Raises:
+        ValueError: `beta_1` or `beta_2` is outside [0, 1).
+
+    Example:
+        >>> lqf.recipes.diode(0.5, 0.75).filter
+        Cascade(filters=(EMA(alpha=0.5), Sign(), EMA(alpha=0.25)))
+
+    Source:
+        bitorch-engine's `DiodeMix`.
+    """
+    first, second = below_one("beta_1", beta_1), below_one("beta_2", beta_2)
+    return FilteredFlip(filter=Cascade(EMA(1.0 - first), Sign(), EMA(1.0 - second)), **kwargs)
