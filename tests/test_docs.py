@@ -18,6 +18,13 @@ THINGS = [getattr(module, name) for module in MODULES for name in module.__all__
 PUBLIC = [thing for thing in THINGS if thing.__module__.startswith("larq_filters.")]  # our own
 
 
+def test_results_cannot_be_changed():
+    results = [thing for thing in PUBLIC if dataclasses.is_dataclass(thing)]
+    assert len(results) > 10
+    for thing in results:
+        assert thing.__dataclass_params__.frozen, thing
+
+
 @pytest.mark.parametrize("thing", PUBLIC, ids=lambda thing: thing.__qualname__)
 def test_examples_run(thing):
     names = {"lqf": lqf, "lq": lq, "np": np, "tf": tf, "scipy": scipy, "dataclasses": dataclasses}

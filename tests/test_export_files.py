@@ -400,7 +400,20 @@ def test_verify_refuses_another_model_and_bad_tolerances():
         {"allowed": -0.1},
         {"tolerance": float("nan")},
     ):
-        assert_one_sentence(lambda b=bad: exported.verify(x, model, **b), ValueError, "tolerance")
+        text = "tolerance is 0 or more and allowed is in [0, 1)"
+        assert_one_sentence(lambda b=bad: exported.verify(x, model, **b), ValueError, text)
+    with pytest.raises(TypeError, match="positional"):
+        exported.verify(x, model, 1e-3)  # of which number?
+    exported.verify(inputs=x, model=model)
+
+
+def test_verify_does_not_take_one_number_for_samples():
+    inputs = keras.Input(())
+    model = keras.Model(inputs, layers.Dense(4)(layers.Reshape((1,))(inputs)))
+    exported = convert(model)
+    exported.verify(np.ones(3), model)
+    one = np.float32(1.0)
+    assert_one_sentence(lambda: exported.verify(one, model), ValueError, "shapes [()]")
 
 
 class FakeQuant(layers.Layer):

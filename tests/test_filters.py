@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from scipy import signal
 
 F = lqf.filters
-SCHEDULE = tf.keras.optimizers.schedules.PolynomialDecay(0.1, 100, 0.0)
+
+
+def schedule(start):
+    return tf.keras.optimizers.schedules.PolynomialDecay(start, 100, 0.0)
+
+
+SCHEDULE = schedule(0.1)
 
 LINEAR = {  # filter, and its b and a by hand
     "EMA": (F.EMA(0.3), [0.3], [1, -0.7]),
@@ -199,6 +205,8 @@ FILTERS = {
     "EMA, scheduled": F.EMA(SCHEDULE),
     "CascadedEMA, scheduled": F.CascadedEMA(SCHEDULE, SCHEDULE),
     "Integrator, scheduled": F.Integrator(SCHEDULE, 1.0),
+    "NormalizedEMA, scheduled": F.NormalizedEMA(SCHEDULE, SCHEDULE),
+    "CoupledSGD, scheduled": F.CoupledSGD(SCHEDULE, 0.9, 0.01),
     "IIR, scheduled": F.IIR([SCHEDULE, 0.1], [1, -0.5]),
     "Cascade, scheduled": F.Cascade(F.NormalizedEMA(SCHEDULE, 0.1), F.Integrator(SCHEDULE)),
 }
@@ -261,6 +269,30 @@ def test_a_schedule_in_a_second_order_section():
     filter = F.IIR([0.5, SCHEDULE, 0.1], [1, -0.5, 0.06])
     assert list(filter.coefficients) == ["sos0_1"]
     np.testing.assert_allclose(filter.at(50).sos, [[0.5, 0.05, 0.1, 1, -0.5, 0.06]])
+
+
+def test_a_schedule_beside_a_number_in_a_denominator():
+    """Whose stability is not known in advance."""
+    filter = F.IIR.from_sos([[1, 0, 0, 1, SCHEDULE, 0.06]])
+    assert list(filter.coefficients) == ["sos0_4"]
+    with pytest.raises(ValueError, match="unstable"):
+        F.IIR([1], [1, schedule(-3.0), 0.06]).at(0)
+
+
+def test_a_decay_may_have_ended():
+    """α is then 0: nothing is forgotten, and nothing taken in."""
+    ended = F.CascadedEMA(SCHEDULE, 0.1).at(100)
+    assert ended.alpha == 0.0 and ended.time_constant == math.inf
+    np.testing.assert_array_equal(ended.impulse_response(5), np.zeros(5))
+
+
+def test_other_numbers_for_coefficients():
+    diode = F.Cascade(F.EMA(0.1), F.Sign(), F.EMA(0.01))
+    expected = F.Cascade(F.EMA(0.1), F.Sign(), F.EMA(0.5))
+    assert diode.with_coefficients({"2.alpha": 0.5}) == expected
+    assert F.EMA(0.1).with_coefficients({}) == F.EMA(0.1)
+    iir = F.IIR([0.5], [1.0, -0.5])
+    assert iir.with_coefficients({}) == iir
 
 
 def test_scheduled_iir_follows_its_schedule():

@@ -48,8 +48,7 @@ class EMA(Filter):
     @property
     @override
     def sos(self) -> np.ndarray:
-        alpha = fixed(self.alpha)
-        return np.array([[alpha, 0.0, 0.0, 1.0, alpha - 1.0, 0.0]])
+        return np.array([_section(fixed(self.alpha))])
 
     @property
     @override
@@ -98,12 +97,12 @@ class CascadedEMA(Filter):
     @property
     @override
     def sos(self) -> np.ndarray:
-        return np.concatenate([EMA(self.gamma).sos, EMA(self.alpha).sos])
+        return np.array([_section(fixed(self.gamma)), _section(fixed(self.alpha))])
 
     @property
     @override
     def time_constant(self) -> float:
-        return max(EMA(self.gamma).time_constant, EMA(self.alpha).time_constant)
+        return max(_time_constant(fixed(self.gamma)), _time_constant(fixed(self.alpha)))
 
 
 @register
@@ -335,6 +334,11 @@ class Cascade(Filter):
 
 def _check(filter: Filter, name: str, check: Callable[[str, Any], Coefficient]) -> None:
     object.__setattr__(filter, name, check(name, getattr(filter, name)))
+
+
+def _section(share: float) -> list[float]:
+    """An average as a second-order section b0 b1 b2 1 a1 a2."""
+    return [share, 0.0, 0.0, 1.0, share - 1.0, 0.0]
 
 
 def _time_constant(share: float) -> float:

@@ -40,7 +40,7 @@ NO_TESTS = 5  # pytest's exit code when no test ran the changed line: the mutant
 FILTERS = ("filters", "optimizers_oracles", "recipes")
 RECIPES = ("recipes", "recipes_explain", "conversion_continue")
 FILES = ("export_files", "export_models", "commands_export")
-PACKING = ("export", "export_files")
+PACKING = ("export", "export_files", "export_models")
 ELEMENTARY, FLIP = "filters/_elementary.py", "optimizers/_flip.py"
 TESTS = {  # by module: the files with the tests that concern it
     "filters/_base.py": FILTERS,
