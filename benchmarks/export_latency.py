@@ -11,8 +11,8 @@ import argparse
 import larq_filters as lqf
 
 import larq as lq
-import machine
 import tensorflow as tf
+from support import machine
 
 BINARY = {"kernel_quantizer": "ste_sign"}  # as nothing is trained here
 
@@ -45,7 +45,7 @@ def main() -> None:
     for name, make in list(NETWORKS.items())[: args.networks]:
         exported = lqf.export.convert(make(), strict=True)
         result = lqf.export.benchmark(exported, runs=args.runs, threads=args.threads).to_dict()
-        size = len(exported.model)
+        size = len(exported.data)
         record["networks"][name] = {**result, "bytes": size}
         median = {t["name"]: t["median"] for t in result["latencies"]}
         cells = (median.get(k) for k in ("default", "indirect", "float, LiteRT"))

@@ -55,7 +55,7 @@ def main() -> None:
 
     args.output.mkdir(parents=True, exist_ok=True)
     exported.save(args.output / "digits.tflite")
-    (args.output / "digits.h").write_text(c_header(exported.model, "digits_tflite"))
+    (args.output / "digits.h").write_text(c_header(exported.data, "digits_tflite"))
     print(f"\nwrote               {args.output}/digits.tflite and digits.h")
     print(f"time                {time.perf_counter() - start:.0f} s")
 

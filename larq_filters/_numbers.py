@@ -76,6 +76,30 @@ def number(name: str, value: Any) -> Coefficient:
     return float(value)
 
 
+def whole_number(
+    name: str,
+    value: Any,
+    *,
+    least: int = 0,
+    below: int | None = None,
+    meaning: str = "",
+) -> int:
+    """A whole number of any type, NumPy's included.
+
+    Args:
+        name: Of the argument.
+        value: What was given for it.
+        least: The smallest that is taken.
+        below: The smallest that is too large, or None.
+        meaning: What to say of it, in place of its range.
+    """
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_whole or value < least or (below is not None and value >= below):
+        text = meaning or f"a whole number from {least} on"
+        raise ValueError(f"{name} is {text}. Received: {name}={value!r}")
+    return int(value)
+
+
 def fixed(value: Coefficient) -> float:
     """A coefficient for a response, which a schedule does not have."""
     if isinstance(value, Schedule):

@@ -183,31 +183,31 @@ def test_packs(name, digits):
     make, size, count = PACKED[name]
     model = make()
     exported = convert(model, strict=True)
-    found = operators(exported.model)
+    found = operators(exported.data)
     assert found["LceBconv2d"] == count
     assert not {"CONV_2D", "FULLY_CONNECTED"} & set(found)
     assert "LceDequantize" not in found or "signs before" in name
     assert exported.report.binary_weight_bytes == size
-    assert sum(constants(exported.model)) < size + 3000
+    assert sum(constants(exported.data)) < size + 3000
     inputs = samples(model.input_shape[1:], digits)
     for kernel in ("use_indirect_bgemm", "use_reference_bconv"):
-        assert_computes_the_same(exported.model, model, inputs, **{kernel: True})
-    assert_computes_the_same(exported.model, model, inputs)
+        assert_computes_the_same(exported.data, model, inputs, **{kernel: True})
+    assert_computes_the_same(exported.data, model, inputs)
     exported.verify(inputs["random"], model)
 
 
 def test_groups_of_32_need_the_indirect_kernels(digits):
     model = stack(conv(16, groups=2), shape=(4, 4, 64))
     exported = convert(model, strict=True)
-    assert operators(exported.model) == {"LceQuantize": 1, "LceBconv2d": 1}
+    assert operators(exported.data) == {"LceQuantize": 1, "LceBconv2d": 1}
     assert exported.report.layers[0].bytes == 16 * 9 * WORD
-    assert exported.report.kernels == ("indirect", "reference")
+    assert exported.report.engines == ("indirect", "reference")
     assert "runs with           indirect and reference kernels only" in str(exported.report)
     inputs = samples((4, 4, 64), digits)
-    assert_computes_the_same(exported.model, model, inputs, use_indirect_bgemm=True)
+    assert_computes_the_same(exported.data, model, inputs, use_indirect_bgemm=True)
     assert exported.verify(inputs["random"], model).outputs[0].relative < 1e-5
-    with pytest.raises(ValueError, match="these kernels only.*Received: kernel='default'"):
-        exported.verify(inputs["random"], model, kernel="default")
+    with pytest.raises(ValueError, match="these engines only.*Received: engine='default'"):
+        exported.verify(inputs["random"], model, engine="default")
 
 
 def scale_down(model):
@@ -328,7 +328,7 @@ def test_says_why_not(name, digits):
     make, expected, reason, suggestion = UNPACKED[name]
     model = make()
     exported = convert(model)
-    found = operators(exported.model)
+    found = operators(exported.data)
     records = exported.report.layers
     assert {record.operator: record.bytes for record in records} == expected
     assert not any(record.packed for record in records) and "LceBconv2d" not in found
@@ -336,7 +336,7 @@ def test_says_why_not(name, digits):
         assert reason in record.reason and suggestion in record.suggestion
         assert reason in str(exported.report).replace("\n", " ")
     assert all(name.split()[-1] in found for name in expected)
-    assert_computes_the_same(exported.model, model, samples(model.input_shape[1:], digits))
+    assert_computes_the_same(exported.data, model, samples(model.input_shape[1:], digits))
     with pytest.raises(ValueError) as error:
         convert(model, strict=True)
     assert f"layer '{records[0].name}'" in str(error.value) and reason in str(error.value)
@@ -354,11 +354,11 @@ def test_a_ternary_threshold_from_the_mean_of_a_batch():
 def test_a_dense_layer_can_stay(digits):
     model = stack(Q.QuantDense(8, name="dense", **BINARY), shape=(64,))
     exported = convert(model, pack_dense=False)
-    assert operators(exported.model)["FULLY_CONNECTED"] == 1
+    assert operators(exported.data)["FULLY_CONNECTED"] == 1
     (record,) = exported.report.unpacked
     assert (record.name, record.bytes) == ("dense", 4 * 8 * 64)
     assert record.suggestion == "convert with pack_dense=True"
-    assert_computes_the_same(exported.model, model, samples((64,), digits))
+    assert_computes_the_same(exported.data, model, samples((64,), digits))
 
 
 def test_the_target_without_zero_padding():
@@ -378,8 +378,8 @@ def test_batch_norm_goes_before_max_pooling(gamma, digits):
         values[5] = {"positive": 0.5, "one is 0": 0.0, "one is negative": -0.5}[gamma]
         norm.gamma.assign(values)
     exported = convert(model, strict=True)
-    found = operators(exported.model)
-    assert_computes_the_same(exported.model, model, samples((8, 8, 32), digits))
+    found = operators(exported.data)
+    assert_computes_the_same(exported.data, model, samples((8, 8, 32), digits))
     if gamma == "one is negative":
         assert found["MAX_POOL_2D"] == 1 and "LceBMaxPool2d" not in found
     else:
@@ -394,7 +394,7 @@ def test_max_pooling_that_is_used_twice_stays(digits):
     model = functional(body)
     norm = next(x for x in model.layers if isinstance(x, layers.BatchNormalization))
     norm.gamma.assign(np.abs(norm.gamma.numpy()))
-    assert_computes_the_same(convert(model).model, model, samples((8, 8, 32), digits))
+    assert_computes_the_same(convert(model).data, model, samples((8, 8, 32), digits))
 
 
 def test_max_pooling_that_is_shared_stays():
@@ -435,6 +435,6 @@ def test_random_architectures(stages, width, dense):
     model = stack(*body, *tail, shape=(8, 8, 3))
     exported = convert(model, strict=True)
     assert all(record.packed for record in exported.report.layers)
-    assert set(operators(exported.model)).isdisjoint({"CONV_2D", "FULLY_CONNECTED"})
+    assert set(operators(exported.data)).isdisjoint({"CONV_2D", "FULLY_CONNECTED"})
     rng = np.random.default_rng(len(stages))
     exported.verify(rng.choice([-1.5, -0.5, 0.0, 0.5, 1.0], size=(6, 8, 8, 3)), model)

@@ -198,9 +198,9 @@ def test_constants_that_are_merged_right(kind, shape, digits):
     for between in ([], [layers.PReLU(shared_axes=[1, 2])], [layers.ReLU()]):
         model = with_constant(kind, shape, *between)
         exported = convert(model, strict=True)
-        assert_computes_the_same(exported.model, model, samples((8, 8, 32), digits))
+        assert_computes_the_same(exported.data, model, samples((8, 8, 32), digits))
     model = with_constant(kind, (8, 8, 32), layers.PReLU())
-    assert_computes_the_same(convert(model).model, model, samples((8, 8, 32), digits))
+    assert_computes_the_same(convert(model).data, model, samples((8, 8, 32), digits))
 
 
 ARGUMENTS = {
@@ -259,7 +259,7 @@ def test_the_model_is_left_as_it_was(optimizer, make_model, digits):
 def test_latent_and_latent_free_give_the_same_file(make_model):
     latent = randomize(make_model())
     one, two = convert(latent), convert(lqf.conversion.to_latent_free(latent))
-    assert one.model == two.model
+    assert one.data == two.data
     assert one.report == two.report
 
 
@@ -273,11 +273,11 @@ def test_the_report(make_model, digits):
     assert [r["weight_bits"] for r in read["layers"]] == [32, 1, 1, 32]
     assert [r["weights"] for r in read["layers"]] == [72, 9 * 8 * 16, 16 * 16 * 16, 160]
     assert read["totals"] == {
-        "file_bytes": len(exported.model),
+        "file_bytes": len(exported.data),
         "binary_weight_bytes": 4 * 9 * 16 + 4 * 8 * 16,
         "binary_weight_bytes_as_floats": 4 * (9 * 8 * 16 + 16 * 16 * 16),
-        "binary_operators": sum(n for k, n in operators(exported.model).items() if "Lce" in k),
-        "float_operators": sum(n for k, n in operators(exported.model).items() if "Lce" not in k),
+        "binary_operators": sum(n for k, n in operators(exported.data).items() if "Lce" in k),
+        "float_operators": sum(n for k, n in operators(exported.data).items() if "Lce" not in k),
         "binary_macs": 16 * 9 * 8 * 16 + 16 * 16 * 16,
         "float_macs": 36 * 72 + 160,
     }
@@ -293,7 +293,7 @@ def test_saving_replaces_the_file_when_it_is_whole(tmp_path, monkeypatch):
     assert path.read_bytes() == b"before" and os.listdir(tmp_path) == ["model.tflite"]
     monkeypatch.undo()
     exported.save(path)
-    assert path.read_bytes() == exported.model and os.listdir(tmp_path) == ["model.tflite"]
+    assert path.read_bytes() == exported.data and os.listdir(tmp_path) == ["model.tflite"]
     lce.testing.Interpreter(path.read_bytes())
 
 
@@ -314,11 +314,11 @@ def test_verify_fails_loudly_on_another_file():
     bits = np.packbits(
         model.layers[2].get_weights()[0].transpose(3, 0, 1, 2) < 0, bitorder="little"
     )
-    position = exported.model.find(bits.tobytes())
+    position = exported.data.find(bits.tobytes())
     assert position > 0
-    tampered = bytearray(exported.model)
+    tampered = bytearray(exported.data)
     tampered[position] ^= 1  # one weight
-    exported.model = bytes(tampered)
+    exported.data = bytes(tampered)
     with pytest.raises(ValueError, match="computes something else.*by up to 2,") as error:
         exported.verify(x, model)
     assert "output 'quant_conv2d_1'" in str(error.value) and "tolerance" in str(error.value)
@@ -351,9 +351,8 @@ def test_operators_of_a_layer_whose_weights_are_not_in_the_file():
     call = lqf.export._trace.Call(["model/q"])
     file = types.SimpleNamespace(operators=[one, two, other])
     assert lqf.export._packing.unmatched(file, call) == [two]
-    _, (kernel,) = lqf.export._frozen.freeze(
-        stack(conv(8, padding="valid", pad_values=0.0))  # which pads nothing, for any target
-    )
+    model = stack(conv(8, padding="valid", pad_values=0.0))  # which pads nothing, for any target
+    _, (kernel,) = lqf.export._frozen.freeze(model, model.inputs)
     known = lqf.export._trace.Call(["model/q"], binarized=True)
     for emitted, made in (([one], "MUL"), ([], "another operator")):
         reason, _ = lqf.export._packing.reason(
@@ -480,7 +479,7 @@ def test_int8(dtype, digits):
     exported = convert(model, inference_input_type=dtype, inference_output_type=dtype)
     assert [r.packed for r in exported.report.layers] == [False, True, False]
     assert [r.bytes for r in exported.report.layers] == [16 * 9, 32 * 9 * 4, 1280]  # one a weight
-    interpreter = lce.testing.Interpreter(exported.model)
+    interpreter = lce.testing.Interpreter(exported.data)
     assert interpreter.input_types == interpreter.output_types == [np.dtype(dtype)]
     (difference,) = exported.verify(images, model, tolerance=0.0).outputs
     assert difference.absolute == 0.0
@@ -500,7 +499,7 @@ def test_zero_padding_in_int8():
     bias = np.full(8, 1 / 8192)  # sums are whole multiples of 1/4096, and steps 1/8
     model.layers[1].set_weights([on_a_grid((3, 3, 1, 8)), bias])
     exported = convert(model)
-    assert exported.report.kernels == ("reference",)
+    assert exported.report.engines == ("reference",)
     x = np.random.default_rng(0).integers(-64, 65, size=(4, 6, 6, 1)) / 64
     assert exported.verify(x, model, tolerance=0.0).outputs[0].absolute == 0.0
     assert np.abs(model.predict(x, verbose=0)).max() > 20

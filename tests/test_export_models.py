@@ -70,7 +70,7 @@ def test_a_subclassed_model(digits):
     model(np.zeros((1, 4, 4, 32), "float32"))
     exported = convert(randomize(model), strict=True)
     assert [record.name for record in exported.report.layers] == ["conv", "dense"]
-    assert_computes_the_same(exported.model, model, samples((4, 4, 32), digits))
+    assert_computes_the_same(exported.data, model, samples((4, 4, 32), digits))
 
 
 def test_a_dict_of_inputs_and_a_dict_of_outputs():
@@ -117,18 +117,18 @@ def test_layers_in_a_tf_function(digits):
     model = stack(Traced(name="block"), shape=(4, 4, 32))
     exported = convert(model, strict=True)
     assert [record.name for record in exported.report.layers] == ["block/conv", "block/dense"]
-    assert_computes_the_same(exported.model, model, samples((4, 4, 32), digits))
+    assert_computes_the_same(exported.data, model, samples((4, 4, 32), digits))
 
 
 def test_a_trace_that_stays_is_seen_in_the_file(digits):
     """What is not rewritten stays in floats, and the report still finds it."""
     model = stack(TracedInside(name="block"), shape=(4, 4, 32))
     exported = convert(model)
-    assert operators(exported.model)["FULLY_CONNECTED"] == 1
+    assert operators(exported.data)["FULLY_CONNECTED"] == 1
     packed = {record.name: record.packed for record in exported.report.layers}
     assert packed == {"conv": True, "dense": False}
     assert exported.report.layers[1].bytes == 4 * 5 * 4 * 4 * 8
-    assert_computes_the_same(exported.model, model, samples((4, 4, 32), digits))
+    assert_computes_the_same(exported.data, model, samples((4, 4, 32), digits))
 
 
 class BrokenOptimizer(keras.optimizers.Adam):
@@ -144,7 +144,7 @@ def trained(model):
 def test_an_optimizer_that_cannot_be_saved(recwarn):
     model = stack(conv(8), layers.BatchNormalization(), conv(4), shape=(4, 4, 8))
     model.compile(BrokenOptimizer(), "mse")
-    assert operators(convert(trained(model), strict=True).model)["LceBconv2d"] == 2
+    assert operators(convert(trained(model), strict=True).data)["LceBconv2d"] == 2
     assert not [w for w in recwarn if "falling back" in str(w.message)]
 
 
@@ -152,7 +152,7 @@ def test_metrics_of_quantizers():
     with lq.context.metrics_scope(["flip_ratio"]):
         model = stack(conv(8), layers.BatchNormalization(), conv(4), shape=(4, 4, 8))
     model.compile("adam", "mse")
-    assert operators(convert(trained(model), strict=True).model)["LceBconv2d"] == 2
+    assert operators(convert(trained(model), strict=True).data)["LceBconv2d"] == 2
 
 
 def test_under_a_strategy(mirrored):
@@ -176,6 +176,6 @@ def test_birealnet():
     model = randomize(lqf.models.BiRealNet20((8, 8, 3), width=32))
     exported = convert(model, strict=True)
     packed = [record for record in exported.report.layers if record.weight_bits == 1]
-    assert len(packed) == 18 == operators(exported.model)["LceBconv2d"]
+    assert len(packed) == 18 == operators(exported.data)["LceBconv2d"]
     bits = sum(int(np.prod(v.shape)) for v in model.variables if hasattr(v, "precision"))
     assert exported.report.binary_weight_bytes == bits // 8

@@ -9,8 +9,6 @@ import zipfile
 from typing import Any
 
 from larq_filters import _files, export
-from larq_filters.export._report import NotPacked, check_packed
-from larq_filters.export._verify import Mismatch
 
 import numpy as np
 import tensorflow as tf
@@ -61,7 +59,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="share of samples that may differ by more, as rounding may turn a sign; default: 0",
     )
     parser.add_argument("--report", metavar="FILE", help="write the report as JSON, too")
-    parser.add_argument("--target", choices=["arm", "xcore"], default="arm", help="default: arm")
+    parser.add_argument("--target", choices=export.TARGETS, default="arm", help="default: arm")
     parser.add_argument(
         "--no-pack-dense",
         dest="pack_dense",
@@ -92,9 +90,9 @@ def run(args: argparse.Namespace) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # of Larq Compute Engine's TensorFlow
     try:
         _export(args)
-    except NotPacked as error:
+    except export.NotPacked as error:
         return _say(error, NOT_PACKED)
-    except Mismatch as error:
+    except export.Mismatch as error:
         return _say(error, MISMATCH)
     except (ImportError, OSError, TypeError, ValueError) as error:
         return _say(error, REFUSED)
@@ -119,7 +117,7 @@ def _export(args: argparse.Namespace) -> None:
     exported = export.convert(model, pack_dense=args.pack_dense, target=args.target)
     print(exported.report)
     if args.strict:
-        check_packed(exported.report)
+        exported.report.check_packed()
     result = {"report": exported.report.to_dict()}
     if samples is not None:
         verification = exported.verify(

@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from larq_filters._numbers import whole_number
+from larq_filters._text import table
 from larq_filters.export import _lce
-from larq_filters.export._exported import Exported
+from larq_filters.export._program import Program
 
 import numpy as np
 
@@ -43,7 +45,7 @@ class Benchmark:
     """Latencies of a file and of its network in floats; prints as a table, with the caveat.
 
     Args:
-        latencies: One for each kernel choice, and one for LiteRT.
+        latencies: One for each engine, and one for LiteRT.
         runs: Timed runs of each, taken in turns.
         threads: Number of threads.
 
@@ -70,61 +72,39 @@ class Benchmark:
     def __str__(self) -> str:
         plural = "" if self.threads == 1 else "s"
         head = f"ms per sample, {self.runs} runs each, {self.threads} thread{plural}"
-        lines = [f"{head:38}{'median':>10}    quartiles"]
-        lines += [
-            f"{t.name:38}{t.median:10.2f}    {t.lower:.2f} to {t.upper:.2f}" for t in self.latencies
+        rows = [(head, "median", "    quartiles")]
+        rows += [
+            (t.name, f"{t.median:.2f}", f"    {t.lower:.2f} to {t.upper:.2f}")
+            for t in self.latencies
         ]
-        return "\n".join([*lines, CAVEAT])
+        return "\n".join([*table(rows, (38, -10, 28)), CAVEAT])
 
 
 def benchmark(
-    exported: Exported, runs: int = 50, threads: int = 1, indirect: bool | None = None
+    program: Program,
+    plain: Callable[[], bytes],
+    runs: int,
+    threads: int,
+    indirect: bool | None,
 ) -> Benchmark:
-    """Measures how long a file takes for one sample on this machine, beside floats in LiteRT.
-
-    The float file is of the same network, converted by plain TensorFlow Lite, and runs in LiteRT
-    with its delegate XNNPACK. All take turns. On x86, Larq Compute Engine runs reference kernels.
-
-    Args:
-        exported: What `convert` made.
-        runs: Timed runs of each.
-        threads: Number of threads.
-        indirect: Whether to use Larq Compute Engine's indirect kernels (`use_indirect_bgemm`), its
-            default ones, or with None both, each where the file can run with them.
-
-    Returns:
-        Medians and quartiles in milliseconds.
-
-    Raises:
-        ValueError: `runs` or `threads` below 1, or kernels that cannot run the file.
-
-    Example:
-        >>> binary = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
-        >>> model = tf.keras.Sequential([
-        ...     lq.layers.QuantConv2D(8, 3, input_shape=(8, 8, 32), **binary),
-        ... ])
-        >>> result = lqf.export.benchmark(lqf.export.convert(model), runs=3)
-        >>> [latency.name for latency in result.latencies]
-        ['default', 'indirect', 'float, LiteRT']
-    """
-    for name, value in (("runs", runs), ("threads", threads)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} is a whole number from 1 on. Received: {name}={value!r}")
+    """Times a file with its engines, and the file of floats that `plain` makes."""
+    whole_number("runs", runs, least=1)
+    whole_number("threads", threads, least=1)
     if indirect is None:
-        kernels = [k for k in exported.report.kernels if k != "reference"]
-        kernels = kernels or list(exported.report.kernels)
+        engines = [e for e in program.engines if e != "reference"] or list(program.engines)
     else:
-        kernels = ["indirect" if indirect else "default"]
+        engines = ["indirect" if indirect else "default"]
+    interface = program.interface
     samples = [
         np.random.default_rng(0).normal(size=spec.shape).astype(spec.dtype.as_numpy_dtype)
-        for spec in exported._interface.specs
+        for spec in interface.specs
     ]
     candidates: dict[str, Callable[[], Any]] = {}
-    for kernel in kernels:
-        interpreter = exported._interpreter(kernel, threads)
-        candidates[kernel] = functools.partial(interpreter.invoke, interpreter.prepare(samples))
+    for engine in engines:
+        interpreter = program.interpreter(engine, threads)
+        candidates[engine] = functools.partial(interpreter.invoke, interpreter.prepare(samples))
     candidates["float, LiteRT"] = litert(
-        exported._plain(), dict(zip(exported._interface.input_names, samples, strict=True)), threads
+        plain(), dict(zip(interface.input_names, samples, strict=True)), threads
     )
     return measure(candidates, runs, threads)
 

@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from larq_filters.export import _flatbuffer, _frozen, _lce, _rewrite, _trace
-from larq_filters.export._exported import Exported, Interface
-from larq_filters.export._report import check_packed, make_report
+from larq_filters.export import _flatbuffer, _frozen, _graph, _lce, _model, _rewrite, _trace
+from larq_filters.export._exported import Exported
+from larq_filters.export._program import Interface
+from larq_filters.export._report import make_report
 
 import tensorflow as tf
 
-_TARGETS = ("arm", "xcore")
+TARGETS = ("arm", "xcore")
 
 
 def convert(
@@ -65,8 +66,8 @@ def convert(
         Bannink et al., "Larq Compute Engine: Design, Benchmark, and Deploy State-of-the-Art
         Binarized Neural Networks", MLSys 2021 (arXiv 2011.09398).
     """
-    if target not in _TARGETS:
-        raise ValueError(f"target is one of {_TARGETS}. Received: target={target!r}")
+    if target not in TARGETS:
+        raise ValueError(f"target is one of {TARGETS}. Received: target={target!r}")
     dtypes = tuple(
         _dtype(name, value)
         for name, value in (
@@ -74,13 +75,13 @@ def convert(
             ("inference_output_type", inference_output_type),
         )
     )
-    _frozen.check_model(model)
+    _model.check(model)
     _lce.load("larq_compute_engine")
-    structure = _trace.input_structure(model)
-    clone, kernels = _frozen.freeze(model)
-    _frozen.check_clone(model, clone, structure)
+    structure = _model.input_structure(model)
+    clone, kernels = _frozen.freeze(model, structure)
     restore = _rewrite.rewrite(clone, pack_dense=pack_dense)
     traced = _trace.trace(clone, kernels, structure)
+    _graph.check(traced.function.graph, traced.binary)
     data = _lce.convert(
         traced.function,
         traced.module,
@@ -92,9 +93,9 @@ def convert(
     _check_runs(data, file)
     report = make_report(file, kernels, traced, pack_dense=pack_dense, target=target)
     if strict:
-        check_packed(report)
+        report.check_packed()
 
-    def plain() -> bytes:
+    def plain() -> bytes:  # whatever it computes, TensorFlow Lite has an operator for it
         restore()
         again = _trace.trace(clone, kernels, structure)
         return _lce.convert_float(again.function, again.module)
@@ -114,14 +115,14 @@ def _dtype(name: str, value: Any) -> tf.DType:
 
 def _check_runs(data: bytes, file: _flatbuffer.File) -> None:
     """Refuses a file that no interpreter of Larq Compute Engine takes."""
-    if not file.kernels:
+    if not file.engines:
         raise ValueError(
             "Larq Compute Engine has no kernel for this file: zero padding needs float outputs, or "
             "an even number of channels. Use pad_values=1.0. Received: "
-            f"{sorted({op.name for op in file.operators if not op.kernels})}"
+            f"{sorted({op.name for op in file.operators if not op.engines})}"
         )
     try:
-        _lce.Interpreter(data, (), (), file.kernels[0])
+        _lce.Interpreter(data, (), (), file.engines[0])
     except RuntimeError as error:
         others = sorted({op.name for op in file.operators if not op.is_binary})
         raise ValueError(

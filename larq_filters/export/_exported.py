@@ -1,41 +1,18 @@
-"""A .tflite file, and how it compares with the model that it was made of."""
+"""A .tflite file with its report: saved, compared with its model, and timed."""
 
 import os
+import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from larq_filters import _files
-from larq_filters.export import _flatbuffer, _lce, _trace, _verify
+from larq_filters.export import _benchmark, _verify
+from larq_filters.export._benchmark import Benchmark
+from larq_filters.export._program import Interface, Program
 from larq_filters.export._report import Report
 from larq_filters.export._verify import Verification
 
-import numpy as np
 import tensorflow as tf
-
-_BATCH = 64  # samples that Keras computes at once
-
-
-class Interface(NamedTuple):
-    """The inputs and outputs of a model, and their positions in its file."""
-
-    input_names: tuple[str, ...]
-    output_names: tuple[str, ...]
-    specs: tuple[tf.TensorSpec, ...]
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    int8: bool
-
-    @classmethod
-    def of(cls, file: _flatbuffer.File, traced: _trace.Trace) -> "Interface":
-        """Of a file, and of the traced model that it was made of."""
-        return cls(
-            traced.inputs,
-            traced.outputs,
-            traced.specs,
-            tuple(file.inputs[name] for name in traced.inputs),
-            tuple(file.outputs[name] for name in traced.outputs),
-            any(t.dtype == "INT8" for op in file.operators for t in op.outputs),
-        )
 
 
 class Exported:
@@ -44,7 +21,7 @@ class Exported:
     Made by `convert`.
 
     Attributes:
-        model: The bytes of the file.
+        data: The bytes of the file.
         report: What the file holds of each layer.
 
     Example:
@@ -59,15 +36,21 @@ class Exported:
     """
 
     def __init__(
-        self, model: bytes, report: Report, interface: Interface, plain: Callable[[], bytes]
+        self, data: bytes, report: Report, interface: Interface, plain: Callable[[], bytes]
     ) -> None:
-        self.model = model
+        self.data = data
         self.report = report
         self._interface = interface
         self._plain = plain
 
     def __repr__(self) -> str:
-        return f"<Exported model of {len(self.model):,} bytes>"
+        return f"<Exported model of {len(self.data):,} bytes>"
+
+    @property
+    def model(self) -> bytes:
+        """The old name of `data`."""
+        _warn_of_old_name("Exported.model", "Exported.data")
+        return self.data
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the file; at `path` there is never a part of it.
@@ -78,7 +61,7 @@ class Exported:
         Raises:
             OSError: It cannot be written.
         """
-        _files.write(path, self.model)
+        _files.write(path, self.data)
 
     def verify(
         self,
@@ -87,6 +70,7 @@ class Exported:
         *,
         tolerance: float | None = None,
         allowed: float = 0.0,
+        engine: str | None = None,
         kernel: str | None = None,
     ) -> Verification:
         """Runs the file in Larq Compute Engine's interpreter, and compares it with the model.
@@ -100,78 +84,72 @@ class Exported:
             allowed: Share of samples, in [0, 1), that may differ by more. In a deep network the
                 rounding of a real layer, to int8 above all, may turn a sign that is next to 0, and
                 others after it.
-            kernel: Larq Compute Engine's kernels to use, one of `report.kernels`; by default the
-                first of them.
+            engine: Which of Larq Compute Engine's implementations runs the file, one of
+                `report.engines`; by default the first of them.
+            kernel: The old name of `engine`.
 
         Returns:
             The differences, for each output.
 
         Raises:
-            ValueError: More samples than allowed differ by more than the tolerance, or `inputs` do
-                not fit the model.
+            Mismatch: More samples than allowed differ by more than the tolerance.
+            ValueError: `inputs` do not fit the model.
         """
-        interface = self._interface
-        arrays = _verify.arrange(inputs, interface.input_names, interface.specs)
-        if tolerance is None:
-            tolerance = 0.1 if interface.int8 else 1e-3
-        if not (tolerance >= 0.0 and 0.0 <= allowed < 1.0):
-            raise ValueError(
-                "tolerance is 0 or more and allowed is in [0, 1). "
-                f"Received: tolerance={tolerance}, allowed={allowed}"
-            )
-        interpreter = self._interpreter(kernel)
-        known = tf.nest.flatten(_trace.input_structure(model))
-        _check_shapes(
-            "inputs", [k.shape[1:] for k in known], [s.shape[1:] for s in interface.specs]
+        if kernel is not None:
+            _warn_of_old_name("verify(kernel=)", "verify(engine=)")
+            engine = kernel
+        return _verify.verify(
+            *(self._program, model, inputs),
+            tolerance=tolerance,
+            allowed=allowed,
+            engine=engine,
         )
-        outputs = [
-            interpreter.predict([a[i : i + 1] for a in arrays]) for i in range(len(arrays[0]))
-        ]
-        got = [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
-        expected = _predict(model, arrays)
-        _check_shapes("outputs", [e.shape for e in expected], [g.shape for g in got])
-        result = _verify.compare(interface.output_names, got, expected, tolerance)
-        worst = max(result.outputs, key=lambda output: (output.beyond, output.relative))
-        if worst.beyond > allowed:
-            raise _verify.Mismatch(
-                f"the file computes something else than the model: output '{worst.name}' differs "
-                f"by up to {worst.absolute:.3g}, which is {worst.relative:.3g} of its largest "
-                f"value, in {worst.beyond:.2%} of {result.samples} samples by more than the "
-                f"tolerance of {tolerance:g}, and its arg max agrees in {worst.agreement:.2%}. "
-                "Where only a few differ, rounding turned signs next to 0: `allowed` takes a share "
-                "of such samples. "
-                f"Received: tolerance={tolerance:g}, allowed={allowed:g}"
-            )
-        return result
 
-    def _interpreter(self, kernel: str | None = None, threads: int = 1) -> _lce.Interpreter:
-        kernels = self.report.kernels
-        if kernel is None and kernels:
-            kernel = kernels[0]
-        if kernel not in kernels:
-            raise ValueError(
-                f"Larq Compute Engine can run this file with these kernels only: {list(kernels)}. "
-                f"Received: kernel={kernel!r}"
-            )
-        interface = self._interface
-        return _lce.Interpreter(self.model, interface.inputs, interface.outputs, kernel, threads)
+    def benchmark(
+        self, runs: int = 50, threads: int = 1, indirect: bool | None = None
+    ) -> Benchmark:
+        """Measures its latency beside the float network; see `larq_filters.export.benchmark`."""
+        return _benchmark.benchmark(self._program, self._plain, runs, threads, indirect)
+
+    @property
+    def _program(self) -> Program:
+        return Program(self.data, self.report.engines, self._interface)
 
 
-def _predict(model: tf.keras.Model, arrays: list[np.ndarray]) -> list[np.ndarray]:
-    """The model's outputs; not by `predict`, which would leave a function in the model."""
-    structure = _trace.input_structure(model)
-    batches = []
-    for start in range(0, len(arrays[0]), _BATCH):
-        batch = [tf.constant(array[start : start + _BATCH]) for array in arrays]
-        outputs = model(tf.nest.pack_sequence_as(structure, batch), training=False)
-        batches.append([output.numpy() for output in tf.nest.flatten(outputs)])
-    return [np.concatenate(parts) for parts in zip(*batches, strict=True)]
+def benchmark(
+    exported: Exported, runs: int = 50, threads: int = 1, indirect: bool | None = None
+) -> Benchmark:
+    """Measures how long a file takes for one sample on this machine, beside floats in LiteRT.
+
+    The float file is of the same network, converted by plain TensorFlow Lite, and runs in LiteRT
+    with its delegate XNNPACK. All take turns. On x86, Larq Compute Engine runs reference kernels.
+
+    Args:
+        exported: What `convert` made.
+        runs: Timed runs of each. The default takes seconds and gives quartiles.
+        threads: Number of threads.
+        indirect: Whether to use Larq Compute Engine's indirect engine (`use_indirect_bgemm`), its
+            default one, or with None both, each where it can run the file.
+
+    Returns:
+        Medians and quartiles in milliseconds.
+
+    Raises:
+        ValueError: `runs` or `threads` below 1, or an engine that cannot run the file.
+
+    Example:
+        >>> binary = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
+        >>> model = tf.keras.Sequential([
+        ...     lq.layers.QuantConv2D(8, 3, input_shape=(8, 8, 32), **binary),
+        ... ])
+        >>> result = lqf.export.benchmark(lqf.export.convert(model), runs=3)
+        >>> [latency.name for latency in result.latencies]
+        ['default', 'indirect', 'float, LiteRT']
+    """
+    return exported.benchmark(runs, threads, indirect)
 
 
-def _check_shapes(kind: str, model: list[Any], file: list[Any]) -> None:
-    if [tuple(shape) for shape in model] != [tuple(shape) for shape in file]:
-        raise ValueError(
-            f"the model has other {kind} than the file: give the model that the file was made of. "
-            f"Received: shapes {[tuple(shape) for shape in model]}, and "
-            f"{[tuple(shape) for shape in file]} in the file"
-        )
+def _warn_of_old_name(old: str, new: str) -> None:
+    warnings.warn(
+        f"{old} is now {new}, and goes with the next version.", DeprecationWarning, stacklevel=3
+    )

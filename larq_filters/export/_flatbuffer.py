@@ -19,7 +19,6 @@ _WEIGHTS = {  # the position of the weights among an operator's inputs
     "CONV_3D_TRANSPOSE": 1,
     "BATCH_MATMUL": 1,
 }
-_WORD = 32  # bits; channels are packed into words of this size
 _DTYPES = {"FLOAT32": "<f4", "FLOAT16": "<f2", "INT32": "<i4", "INT8": "i1", "UINT8": "u1"}
 
 
@@ -79,28 +78,28 @@ class Operator:
         return data.reshape(data.shape[0], -1)
 
     def _unpacked(self, words: np.ndarray) -> np.ndarray:
-        bits = words.astype("<u4")[..., None] >> np.arange(_WORD, dtype="u4") & 1
+        bits = words.astype("<u4")[..., None] >> np.arange(_lce.WORD, dtype="u4") & 1
         signs = 1.0 - 2.0 * bits.reshape(*words.shape[:-1], -1)
         return signs[..., : self.options["channels_in"] // self.groups]
 
     @property
     def groups(self) -> int:
         """Groups of a binary convolution, which the file does not say in so many words."""
-        words = math.ceil(self.options["channels_in"] / _WORD)
+        words = math.ceil(self.options["channels_in"] / _lce.WORD)
         return words // self.inputs[1].shape[-1]  # type: ignore[union-attr]
 
     @property
-    def kernels(self) -> tuple[str, ...]:
-        """Which of `_lce.KERNELS` can run it."""
+    def engines(self) -> tuple[str, ...]:
+        """Which of `_lce.ENGINES` can run it."""
         if self.name != "LceBconv2d":
-            return tuple(_lce.KERNELS)
-        kernels = ["indirect", "reference"] if self.groups > 1 else list(_lce.KERNELS)
+            return tuple(_lce.ENGINES)
+        engines = ["indirect", "reference"] if self.groups > 1 else list(_lce.ENGINES)
         zeros = self.options["padding"] == 0 and self.options["pad_values"] == 0
         if zeros and (
             self.outputs[0].dtype != "FLOAT32" or self.options["fused_activation_function"]
         ):
             return ("reference",) if self.options["channels_in"] % 2 == 0 else ()
-        return tuple(kernels)
+        return tuple(engines)
 
     @property
     def macs(self) -> int:
@@ -127,9 +126,9 @@ class File:
     outputs: dict[str, int]
 
     @property
-    def kernels(self) -> tuple[str, ...]:
-        """Which of `_lce.KERNELS` can run the whole file."""
-        return tuple(k for k in _lce.KERNELS if all(k in op.kernels for op in self.operators))
+    def engines(self) -> tuple[str, ...]:
+        """Which of `_lce.ENGINES` can run the whole file."""
+        return tuple(e for e in _lce.ENGINES if all(e in op.engines for op in self.operators))
 
 
 def read(data: bytes) -> File:

@@ -27,44 +27,16 @@ class Kernel:
     values: np.ndarray
 
 
-def check_model(model: Any) -> None:
-    """Refuses what no file can be made of, in one sentence each."""
-    kind = f"{type(model).__module__}.{type(model).__name__}"
-    if not isinstance(model, tf.keras.Model):
-        if any(c.__module__.startswith("keras.") for c in type(model).__mro__):
-            raise TypeError(
-                "this is a model of Keras 3, and larq's layers are of Keras 2: build it with "
-                f"tf.keras after `import larq_filters`. Received: {kind}"
-            )
-        raise TypeError(
-            "convert takes a model of Keras 2 (tf.keras.Model); a file is loaded with "
-            f"tf.keras.models.load_model first. Received: {kind}"
-        )
-    if not model.built:
-        raise ValueError(
-            "the model has no weights yet: train it, or call it on an input of the right shape. "
-            f"Received: model '{model.name}', not built"
-        )
-    for layer in model._flatten_layers():
-        if any(c.__name__.startswith("Revived") for c in type(layer).__mro__[1:]):
-            raise ValueError(
-                "a layer of the SavedModel has lost its class, which was not known when it was "
-                "loaded: import or register it first, or save the model as .keras. Received: "
-                f"layer '{layer.name}' of class {type(layer).__name__}"
-            )
-        if layer.compute_dtype not in ("float32", None) and layer.weights:
-            raise ValueError(
-                "a file computes in float32, not in mixed precision: build the model under the "
-                "policy float32 and copy the weights with set_weights. Received: layer "
-                f"'{layer.name}' with policy {layer.dtype_policy.name}"
-            )
-
-
-def freeze(model: tf.keras.Model) -> tuple[tf.keras.Model, list[Kernel]]:
+def freeze(model: tf.keras.Model, structure: Any) -> tuple[tf.keras.Model, list[Kernel]]:
     """The clone, and its kernels.
 
+    Args:
+        model: The model.
+        structure: That of its input, of tensors or specs.
+
     Raises:
-        ValueError: The model cannot be cloned, or a binary kernel is not ± one scale per channel.
+        ValueError: The model cannot be cloned, its clone computes something else, or a binary
+            kernel is not ± one scale per channel.
     """
     try:
         clone = _layers.clone(model)
@@ -91,10 +63,11 @@ def freeze(model: tf.keras.Model) -> tuple[tf.keras.Model, list[Kernel]]:
             if precision == 1:
                 _check_kernel(kernel, quantizer)
             kernels.append(kernel)
+    _check_clone(model, clone, structure)
     return clone, kernels
 
 
-def check_clone(model: tf.keras.Model, clone: tf.keras.Model, structure: Any) -> None:
+def _check_clone(model: tf.keras.Model, clone: tf.keras.Model, structure: Any) -> None:
     """Refuses a clone with other outputs: its config does not say all that the model computes."""
     rng = np.random.default_rng(0)
     specs = tf.nest.flatten(structure)

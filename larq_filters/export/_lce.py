@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-KERNELS: Mapping[str, Mapping[str, bool]] = {
+WORD = 32  # bits; channels are packed into words of this size
+ENGINES: Mapping[str, Mapping[str, bool]] = {
     "default": {},
     "indirect": {"use_indirect_bgemm": True},
     "reference": {"use_reference_bconv": True},
 }
+"""Its implementations of a binary convolution, and how each is asked for."""
 
 
 def load(name: str) -> Any:
@@ -86,7 +88,7 @@ class Interpreter:
         model: The file.
         inputs: Positions of the model's inputs among those of the file.
         outputs: Positions of the model's outputs among those of the file.
-        kernel: One of `KERNELS`.
+        engine: One of `ENGINES`.
         threads: Number of threads.
     """
 
@@ -95,11 +97,11 @@ class Interpreter:
         model: bytes,
         inputs: Sequence[int],
         outputs: Sequence[int],
-        kernel: str = "default",
+        engine: str = "default",
         threads: int = 1,
     ) -> None:
         testing = load("larq_compute_engine").testing
-        self._run = testing.Interpreter(model, num_threads=threads, **KERNELS[kernel])
+        self._run = testing.Interpreter(model, num_threads=threads, **ENGINES[engine])
         self._inputs, self._outputs = list(inputs), list(outputs)
 
     def prepare(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:

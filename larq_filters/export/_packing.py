@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from larq_filters.export import _rewrite
+from larq_filters.export import _lce
 from larq_filters.export._flatbuffer import File, Operator
 from larq_filters.export._frozen import Kernel
 from larq_filters.export._trace import Call
@@ -113,7 +113,7 @@ def _parts(kernel: Kernel) -> list[np.ndarray]:
         return [values.reshape(values.shape[0], -1)]
     rows = np.moveaxis(values, -1, 0).reshape(values.shape[-1], -1)
     groups = getattr(layer, "groups", 1)
-    split = groups > 1 and values.shape[-2] % _rewrite.WORD
+    split = groups > 1 and values.shape[-2] % _lce.WORD
     return np.split(rows, groups) if split else [rows]
 
 

@@ -2,14 +2,23 @@
 
 import dataclasses
 import textwrap
+import warnings
 from typing import Any
 
+from larq_filters._text import WIDTH, table
 from larq_filters.export import _packing, _rewrite
 from larq_filters.export._flatbuffer import File, Operator
 from larq_filters.export._frozen import Kernel
 from larq_filters.export._trace import Call, Trace, path
 
-_WIDTH = 80
+
+class NotPacked(ValueError):
+    """A layer that asks for 1 bit was not packed: what `convert(strict=True)` raises.
+
+    Example:
+        >>> issubclass(lqf.export.NotPacked, ValueError)
+        True
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +70,8 @@ class Report:
         float_operators: Number of all others, in floats or int8.
         binary_macs: Multiplications with their additions that are done on single bits, per sample.
         float_macs: All others, per sample.
-        kernels: Larq Compute Engine's kernels that can run the file, of 'default', 'indirect' and
-            'reference'.
+        engines: Which of Larq Compute Engine's implementations can run the file: 'default',
+            'indirect', 'reference'.
 
     Example:
         >>> binary = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
@@ -84,7 +93,17 @@ class Report:
     float_operators: int
     binary_macs: int
     float_macs: int
-    kernels: tuple[str, ...]
+    engines: tuple[str, ...]
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """The old name of `engines`."""
+        warnings.warn(
+            "Report.kernels is now Report.engines, and goes with the next version.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.engines
 
     @property
     def unpacked(self) -> tuple[LayerRecord, ...]:
@@ -114,17 +133,19 @@ class Report:
                 "binary_macs": self.binary_macs,
                 "float_macs": self.float_macs,
             },
-            "kernels": list(self.kernels),
+            "engines": list(self.engines),
+            "kernels": list(self.engines),  # the old name, for one version
         }
 
     def __str__(self) -> str:
-        lines = [_row("layer", "bits", "operator", "bytes", "packed")]
+        rows = [("layer", "bits", "", "operator", "bytes", "packed")]
         for r in self.layers:
             packed = "yes" if r.packed else "NO" if r.weight_bits == 1 else "-"
             bits = f"{r.weight_bits}/{r.input_bits}"
-            lines.append(_row(r.name, bits, r.operator, f"{r.bytes:,}", packed))
+            rows.append((r.name, bits, "", r.operator, f"{r.bytes:,}", packed))
         asked = [r for r in self.layers if r.weight_bits == 1]
-        lines += [
+        lines = [
+            *table(rows, (28, -6, 2, 20, -11, -8)),
             "",
             f"packed              {sum(r.packed for r in asked)} of {len(asked)} layers that ask "
             "for 1-bit weights",
@@ -134,28 +155,27 @@ class Report:
             f"operators           {self.binary_operators} binary, {self.float_operators} others",
             f"multiply-adds       {self.binary_macs:,} binary, {self.float_macs:,} others",
         ]
-        if "default" not in self.kernels:
-            lines.append(f"runs with           {' and '.join(self.kernels) or 'no'} kernels only")
+        if "default" not in self.engines:
+            lines.append(f"runs with           {' and '.join(self.engines) or 'no'} kernels only")
         for r in self.unpacked:
             text = f"not packed: {r.name}, as {r.reason}: {r.suggestion}"
-            lines += ["", *textwrap.wrap(text, _WIDTH)]
+            lines += ["", *textwrap.wrap(text, WIDTH)]
         return "\n".join(lines)
 
+    def check_packed(self) -> None:
+        """Refuses a file of which a layer that asks for 1 bit is not packed.
 
-class NotPacked(ValueError):
-    """A layer that asks for 1 bit was not packed."""
-
-
-def check_packed(report: Report) -> None:
-    """Refuses a file of which a layer that asks for 1 bit is not packed."""
-    if report.unpacked:
+        Raises:
+            NotPacked: There is one.
+        """
+        if not self.unpacked:
+            return
         reasons = "; ".join(
-            f"layer '{r.name}' is not packed, as {r.reason} ({r.suggestion})"
-            for r in report.unpacked
+            f"layer '{r.name}' is not packed, as {r.reason} ({r.suggestion})" for r in self.unpacked
         )
         raise NotPacked(
             f"strict export needs every layer that asks for 1 bit to be packed: {reasons}. "
-            f"Received: {len(report.unpacked)} layers in {[r.operator for r in report.unpacked]}"
+            f"Received: {len(self.unpacked)} layers in {[r.operator for r in self.unpacked]}"
         )
 
 
@@ -184,29 +204,29 @@ def make_report(
         several = sum(k.layer is kernel.layer for k in kernels) > 1
         records.append(
             LayerRecord(
-                (path(call.scopes[0]) if call.scopes else kernel.layer.name)
+                name=(path(call.scopes[0]) if call.scopes else kernel.layer.name)
                 + (f"/{kernel.attribute}" if several else ""),
-                type(kernel.layer).__name__,
-                kernel.precision,
-                _input_bits(kernel, call.binarized),
-                _names(operators),
-                kernel.values.size,
-                _bytes(operators),
-                packed,
-                why,
-                suggestion,
+                layer=type(kernel.layer).__name__,
+                weight_bits=kernel.precision,
+                input_bits=_input_bits(kernel, call.binarized),
+                operator=_names(operators),
+                weights=kernel.values.size,
+                bytes=_bytes(operators),
+                packed=packed,
+                reason=why,
+                suggestion=suggestion,
             )
         )
     binary = [op for op in file.operators if op.is_binary]
     others = [op for op in file.operators if not op.is_binary]
     return Report(
-        tuple(records),
-        file.size,
-        len(binary),
-        len(others),
-        sum(op.macs for op in binary),
-        sum(op.macs for op in others),
-        file.kernels,
+        layers=tuple(records),
+        file_bytes=file.size,
+        binary_operators=len(binary),
+        float_operators=len(others),
+        binary_macs=sum(op.macs for op in binary),
+        float_macs=sum(op.macs for op in others),
+        engines=file.engines,
     )
 
 
@@ -227,11 +247,3 @@ def _names(operators: list[Operator]) -> str:
 def _bytes(operators: list[Operator]) -> int:
     buffers = {op.weights.buffer: op.weights.data for op in operators if op.weights is not None}
     return sum(data.nbytes for data in buffers.values() if data is not None)
-
-
-def _row(name: str, bits: str, operator: str, size: str, packed: str) -> str:
-    return f"{_fit(name, 28):28}{bits:>6}  {_fit(operator, 20):20}{size:>11}{packed:>8}"
-
-
-def _fit(text: str, width: int) -> str:
-    return text if len(text) <= width else f"…{text[1 - width :]}"

@@ -6,13 +6,11 @@ Each gives layers of the clone another `call` with the same outputs. None is for
 from collections.abc import Callable
 from typing import Any
 
-from larq_filters.export import _graph
+from larq_filters.export import _graph, _lce
 
 import larq as lq
 import numpy as np
 import tensorflow as tf
-
-WORD = 32  # input channels of a group that Larq Compute Engine packs together
 
 
 def rewrite(model: tf.keras.Model, *, pack_dense: bool) -> Callable[[], None]:
@@ -82,7 +80,7 @@ def _packed(layer: Any, pack_dense: bool) -> Callable[[Any, np.ndarray, Any], An
     if isinstance(layer, lq.layers.QuantConv1D):
         return _conv1d if layer.padding != "causal" and layer.groups == 1 else None
     if isinstance(layer, lq.layers.QuantConv2D) and layer.groups > 1:
-        return _groups if layer.kernel.shape[2] % WORD else None
+        return _groups if layer.kernel.shape[2] % _lce.WORD else None
     return None
 
 

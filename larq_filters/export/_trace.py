@@ -4,7 +4,6 @@ import dataclasses
 import re
 from typing import Any
 
-from larq_filters.export import _graph
 from larq_filters.export._frozen import Kernel
 from larq_filters.export._rewrite import is_binarized
 
@@ -30,6 +29,7 @@ class Trace:
         outputs: Names of the outputs in the order of the model.
         specs: Shapes and types of the inputs, for one sample.
         calls: By the layer's id, in the order in which the layers were first called.
+        binary: Paths of the layers with binary kernels, by the name scopes of their calls.
     """
 
     function: Any
@@ -38,6 +38,7 @@ class Trace:
     outputs: tuple[str, ...]
     specs: tuple[tf.TensorSpec, ...]
     calls: dict[int, Call]
+    binary: dict[str, str]
 
 
 def trace(model: tf.keras.Model, kernels: list[Kernel], structure: Any) -> Trace:
@@ -46,10 +47,7 @@ def trace(model: tf.keras.Model, kernels: list[Kernel], structure: Any) -> Trace
     Args:
         model: The clone.
         kernels: Its kernels.
-        structure: What `input_structure` says of the model.
-
-    Raises:
-        ValueError: A graph that would be converted to another.
+        structure: That of its input, of tensors or specs.
     """
     flat = tf.nest.flatten(structure)
     inputs = _names(getattr(model, "input_names", None), "input", len(flat))
@@ -82,8 +80,7 @@ def trace(model: tf.keras.Model, kernels: list[Kernel], structure: Any) -> Trace
         if kernel.precision == 1 and id(kernel.layer) in calls
         for scope in calls[id(kernel.layer)].scopes
     }
-    _graph.check(function.graph, binary)
-    return Trace(function, module, inputs, outputs, tuple(specs), calls)
+    return Trace(function, module, inputs, outputs, tuple(specs), calls, binary)
 
 
 def path(scope: str) -> str:
@@ -102,35 +99,6 @@ def _watch(layer: Any, calls: dict[int, Call]) -> None:
         return call(inputs, *args, **kwargs)
 
     layer.call = watched
-
-
-def input_structure(model: tf.keras.Model) -> Any:
-    """The nested structure in which a model takes its inputs, of tensors or specs.
-
-    Raises:
-        ValueError: It is not known, as of a subclassed model with more than one argument, or a
-            shape is not fixed.
-    """
-    structure = getattr(model, "_nested_inputs", model.inputs)
-    if model.inputs is None:
-        saved: Any = model.save_spec() or ((), {})
-        arguments, keywords = saved
-        if len(arguments) != 1 or keywords:
-            raise ValueError(
-                "the shape of the model's input is not known: call the model once on a sample, as "
-                f"its only argument. Received: model '{model.name}' with "
-                f"{len(arguments) + len(keywords)} known arguments"
-            )
-        structure = arguments[0]
-    for tensor in tf.nest.flatten(structure):
-        shape = tuple(tensor.shape)
-        if not shape or None in shape[1:]:
-            raise ValueError(
-                "an exported model has a fixed input shape, all but the batch: make it with a "
-                f"fixed Input and copy the weights. Received: input '{tensor.name}' of shape "
-                f"{shape}"
-            )
-    return structure
 
 
 def _names(given: Any, kind: str, count: int) -> tuple[str, ...]:

@@ -4,12 +4,23 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from larq_filters._text import table
+from larq_filters.export import _model
+from larq_filters.export._program import Program
+
 import numpy as np
 import tensorflow as tf
 
+_BATCH = 64  # samples that Keras computes at once
+
 
 class Mismatch(ValueError):
-    """The file computes something else than the model."""
+    """The file computes something else than the model: what `Exported.verify` raises.
+
+    Example:
+        >>> issubclass(lqf.export.Mismatch, ValueError)
+        True
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,17 +75,62 @@ class Verification:
         }
 
     def __str__(self) -> str:
-        head = f"beyond {self.tolerance:g}"
-        lines = [f"{'output':22}{'absolute':>12}{'relative':>11}{'same arg max':>15}{head:>15}"]
-        lines += [
-            f"{o.name[:22]:22}{o.absolute:12.1e}{o.relative:11.1e}{o.agreement:15.2%}"
-            f"{o.beyond:15.2%}"
+        rows = [("output", "absolute", "relative", "same arg max", f"beyond {self.tolerance:g}")]
+        rows += [
+            (
+                o.name,
+                f"{o.absolute:.1e}",
+                f"{o.relative:.1e}",
+                f"{o.agreement:.2%}",
+                f"{o.beyond:.2%}",
+            )
             for o in self.outputs
         ]
-        return "\n".join(lines)
+        return "\n".join(table(rows, (22, -12, -11, -15, -15)))
 
 
-def arrange(inputs: Any, names: Sequence[str], specs: Sequence[tf.TensorSpec]) -> list[np.ndarray]:
+def verify(
+    program: Program,
+    model: tf.keras.Model,
+    inputs: Any,
+    *,
+    tolerance: float | None,
+    allowed: float,
+    engine: str | None,
+) -> Verification:
+    """Runs a file and its model on the same samples, and compares; see `Exported.verify`."""
+    interface = program.interface
+    arrays = _arrange(inputs, interface.input_names, interface.specs)
+    if tolerance is None:
+        tolerance = 0.1 if interface.int8 else 1e-3
+    if not (tolerance >= 0.0 and 0.0 <= allowed < 1.0):
+        raise ValueError(
+            "tolerance is 0 or more and allowed is in [0, 1). "
+            f"Received: tolerance={tolerance}, allowed={allowed}"
+        )
+    interpreter = program.interpreter(engine)
+    known = tf.nest.flatten(_model.input_structure(model))
+    _check_shapes("inputs", [k.shape[1:] for k in known], [s.shape[1:] for s in interface.specs])
+    outputs = [interpreter.predict([a[i : i + 1] for a in arrays]) for i in range(len(arrays[0]))]
+    got = [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
+    expected = _predict(model, arrays)
+    _check_shapes("outputs", [e.shape for e in expected], [g.shape for g in got])
+    result = compare(interface.output_names, got, expected, tolerance)
+    worst = max(result.outputs, key=lambda output: (output.beyond, output.relative))
+    if worst.beyond > allowed:
+        raise Mismatch(
+            f"the file computes something else than the model: output '{worst.name}' differs "
+            f"by up to {worst.absolute:.3g}, which is {worst.relative:.3g} of its largest "
+            f"value, in {worst.beyond:.2%} of {result.samples} samples by more than the "
+            f"tolerance of {tolerance:g}, and its arg max agrees in {worst.agreement:.2%}. "
+            "Where only a few differ, rounding turned signs next to 0: `allowed` takes a share "
+            "of such samples. "
+            f"Received: tolerance={tolerance:g}, allowed={allowed:g}"
+        )
+    return result
+
+
+def _arrange(inputs: Any, names: Sequence[str], specs: Sequence[tf.TensorSpec]) -> list[np.ndarray]:
     """Samples as a list of arrays, in the order of the model's inputs.
 
     Raises:
@@ -100,6 +156,26 @@ def arrange(inputs: Any, names: Sequence[str], specs: Sequence[tf.TensorSpec]) -
                 "are not"
             )
     return arrays
+
+
+def _predict(model: tf.keras.Model, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """The model's outputs; not by `predict`, which would leave a function in the model."""
+    structure = _model.input_structure(model)
+    batches = []
+    for start in range(0, len(arrays[0]), _BATCH):
+        batch = [tf.constant(array[start : start + _BATCH]) for array in arrays]
+        outputs = model(tf.nest.pack_sequence_as(structure, batch), training=False)
+        batches.append([output.numpy() for output in tf.nest.flatten(outputs)])
+    return [np.concatenate(parts) for parts in zip(*batches, strict=True)]
+
+
+def _check_shapes(kind: str, model: list[Any], file: list[Any]) -> None:
+    if [tuple(shape) for shape in model] != [tuple(shape) for shape in file]:
+        raise ValueError(
+            f"the model has other {kind} than the file: give the model that the file was made of. "
+            f"Received: shapes {[tuple(shape) for shape in model]}, and "
+            f"{[tuple(shape) for shape in file]} in the file"
+        )
 
 
 def compare(

@@ -1,11 +1,10 @@
 """What FilteredFlip is made with: checks of its arguments; each error names the way out."""
 
 import math
-import numbers
 from collections.abc import Mapping
 from typing import Any
 
-from larq_filters._numbers import Coefficient, Schedule, number, share
+from larq_filters._numbers import Coefficient, Schedule, number, share, whole_number
 
 import tensorflow as tf
 
@@ -69,28 +68,25 @@ def decayed(name: str, value: Any, steps: Any) -> Any:
     """A number as the schedule that takes it to 0 over so many steps, if there are any."""
     if steps is None:
         return value
-    if isinstance(steps, bool) or not isinstance(steps, numbers.Integral) or steps < 1:
-        raise ValueError(
-            "decay_steps is the number of steps of the whole training, epochs times steps per "
-            f"epoch: a whole number from 1 on, or None. Received: decay_steps={steps!r}"
-        )
+    meaning = (
+        "the number of steps of the whole training, epochs times steps per epoch: a whole number "
+        "from 1 on, or None"
+    )
+    steps = whole_number("decay_steps", steps, least=1, meaning=meaning)
     if isinstance(value, Schedule):
         raise ValueError(
             f"`{name}` has a schedule, which decay_steps would replace: give one of them. "
             f"Received: {name}={value!r}, decay_steps={steps}"
         )
     return tf.keras.optimizers.schedules.PolynomialDecay(
-        share(name, value), int(steps), end_learning_rate=0.0, power=2.0
+        share(name, value), steps, end_learning_rate=0.0, power=2.0
     )
 
 
 def seed(value: Any) -> int:
     """A whole number of 32 bits."""
-    if isinstance(value, bool) or not (
-        isinstance(value, numbers.Integral) and 0 <= int(value) < 2**32
-    ):
-        raise ValueError(f"seed is a whole number from 0 to 2**32 - 1. Received: seed={value!r}")
-    return int(value)
+    meaning = "a whole number from 0 to 2**32 - 1"
+    return whole_number("seed", value, below=2**32, meaning=meaning)
 
 
 def no_magnitude(kwargs: Mapping[str, Any]) -> None:

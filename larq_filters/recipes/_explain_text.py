@@ -6,10 +6,9 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
+from larq_filters._text import WIDTH, table
 from larq_filters.filters import Filter
 from larq_filters.recipes._response import Response
-
-_WIDTH = 80
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,22 +87,23 @@ def _table(e: Explanation) -> str:
     """The explanation, 80 columns wide."""
     rows = [Hyperparameter("hyperparameter", "value", "what it does"), *e.hyperparameters]
     widths = [max(len(getattr(row, key)) for row in rows) + 2 for key in ("name", "value")]
-    lines = []
+    cells = []
     for row in rows:
-        effect = textwrap.wrap(row.effect, _WIDTH - sum(widths))
-        heads = [f"{row.name:{widths[0]}}{row.value:{widths[1]}}"] + [""] * len(effect)
-        lines += [f"{h:{sum(widths)}}{line}" for h, line in zip(heads, effect, strict=False)]
+        effect = textwrap.wrap(row.effect, WIDTH - sum(widths))
+        heads = [(row.name, row.value)] + [("", "")] * len(effect)
+        cells += [(*head, line) for head, line in zip(heads, effect, strict=False)]
+    lines = table(cells, (*widths, WIDTH))
     same = ", ".join(f"{n.replace('_', ' ')} × {f:g}" for n, f in e.changes_nothing.items())
     return "\n".join(
         [
             "SGD on latent weights is this filter over their gradients:",
-            *textwrap.wrap(str(e.filter), _WIDTH, initial_indent="  ", subsequent_indent="    "),
+            *textwrap.wrap(str(e.filter), WIDTH, initial_indent="  ", subsequent_indent="    "),
             "",
             lines[0],
-            "-" * _WIDTH,
+            "-" * WIDTH,
             *lines[1:],
             "",
-            *textwrap.wrap(f"Together, these change no binary weight: {same}.", _WIDTH),
+            *textwrap.wrap(f"Together, these change no binary weight: {same}.", WIDTH),
         ]
     )
 

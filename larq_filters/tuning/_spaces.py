@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from larq_filters._numbers import Coefficient
+from larq_filters._numbers import Coefficient, whole_number
 from larq_filters.optimizers import FilteredFlip
 from larq_filters.recipes import SGD
 
@@ -139,12 +139,10 @@ def latent_sgd(hp: Any, *, steps: int, real_optimizer: Real = "adam") -> LatentR
 
 
 def _check_steps(steps: Any) -> int:
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 20:
-        raise ValueError(
-            "steps is the number of steps of a whole training, batches times epochs: a whole "
-            f"number from 20 on. Received: steps={steps!r}"
-        )
-    return steps
+    meaning = (
+        "the number of steps of a whole training, batches times epochs: a whole number from 20 on"
+    )
+    return whole_number("steps", steps, least=20, meaning=meaning)
 
 
 def _decay(hp: Any, name: str) -> str:

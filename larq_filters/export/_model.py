@@ -1,0 +1,67 @@
+"""What a model has to be, and what it takes as input, to be exported."""
+
+from typing import Any
+
+import tensorflow as tf
+
+
+def check(model: Any) -> None:
+    """Refuses what no file can be made of, in one sentence each."""
+    kind = f"{type(model).__module__}.{type(model).__name__}"
+    if not isinstance(model, tf.keras.Model):
+        if any(c.__module__.startswith("keras.") for c in type(model).__mro__):
+            raise TypeError(
+                "this is a model of Keras 3, and larq's layers are of Keras 2: build it with "
+                f"tf.keras after `import larq_filters`. Received: {kind}"
+            )
+        raise TypeError(
+            "convert takes a model of Keras 2 (tf.keras.Model); a file is loaded with "
+            f"tf.keras.models.load_model first. Received: {kind}"
+        )
+    if not model.built:
+        raise ValueError(
+            "the model has no weights yet: train it, or call it on an input of the right shape. "
+            f"Received: model '{model.name}', not built"
+        )
+    for layer in model._flatten_layers():
+        if any(c.__name__.startswith("Revived") for c in type(layer).__mro__[1:]):
+            raise ValueError(
+                "a layer of the SavedModel has lost its class, which was not known when it was "
+                "loaded: import or register it first, or save the model as .keras. Received: "
+                f"layer '{layer.name}' of class {type(layer).__name__}"
+            )
+        if layer.compute_dtype not in ("float32", None) and layer.weights:
+            raise ValueError(
+                "a file computes in float32, not in mixed precision: build the model under the "
+                "policy float32 and copy the weights with set_weights. Received: layer "
+                f"'{layer.name}' with policy {layer.dtype_policy.name}"
+            )
+
+
+def input_structure(model: tf.keras.Model) -> Any:
+    """The nested structure in which a model takes its inputs, of tensors or specs.
+
+    Raises:
+        ValueError: It is not known, as of a subclassed model with more than one argument, or a
+            shape is not fixed.
+    """
+    structure = getattr(model, "_nested_inputs", model.inputs)
+    if model.inputs is None:
+        saved: Any = model.save_spec() or ((), {})
+        arguments, keywords = saved
+        if len(arguments) != 1 or keywords:
+            raise ValueError(
+                "the shape of the model's input is not known: call the model once on a sample, as "
+                f"its only argument. Received: model '{model.name}' with "
+                f"{len(arguments) + len(keywords)} known arguments"
+            )
+        structure = arguments[0]
+    for tensor in tf.nest.flatten(structure):
+        shape = tuple(tensor.shape)
+        if not shape or None in shape[1:]:
+            raise ValueError(
+                "an exported model has a fixed input shape, all but the batch: make it with a "
+                f"fixed Input and copy the weights. Received: input '{tensor.name}' of shape "
+                f"{shape}"
+            )
+    return structure
