@@ -17,22 +17,18 @@ import itertools
 import json
 import pathlib
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import larq_filters as lqf
 from larq_filters import filters, recipes
 
-import machine
 import report
 import tensorflow as tf
-from candidates import LATENT_KERNEL, Adam, Decay, Schedule, flip, latent_sgd
 from matplotlib import pyplot
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "examples"))
-import cifar10
-import training
+from support import machine
+from support.candidates import LATENT_KERNEL, Adam, Decay, Schedule, flip, latent_sgd
+from support.examples import cifar10, training
 
 NAME = "accuracy_cifar10"  # of a folder and a picture in results/
 DEFAULTS = {"epochs": 10, "width": 16}

@@ -9,21 +9,17 @@ parts of a step are timed in turns, too, and what `fit` takes beyond them is nam
 
 import argparse
 import pathlib
-import sys
 import tempfile
 import time
 
 import larq_filters as lqf
 
-import machine
 import numpy as np
 import tensorflow as tf
 import training_throughput
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "examples"))
-import cifar10
-import surviving
-import training
+from support import machine
+from support.examples import cifar10, surviving, training
+from support.timing import in_turns
 
 HOOKS = ("on_epoch_begin", "on_train_batch_begin", "on_train_batch_end", "on_epoch_end")
 
@@ -64,7 +60,7 @@ def epoch(
     options = cifar10.parse_arguments([f"--output={folder / 'history.json'}"])
     callbacks = {
         "FlipRatio": lqf.callbacks.FlipRatio(),
-        "Backup": surviving.Backup(str(folder), save_freq="epoch"),
+        "Backup": lqf.callbacks.Backup(folder, save_freq="epoch"),
         "History": surviving.History(options, "training", 0, is_chief=True),
     }
     clocked: list[tf.keras.callbacks.Callback] = [Clock("first", notes)]
@@ -95,6 +91,7 @@ def main() -> None:
     images, labels = next(iter(data.train(0, 1)))
     ready = tf.data.Dataset.from_tensors((images, labels)).repeat()
     parts = training_throughput.parts(model, images, labels)
+    parts = {name: training_throughput.waiting(part) for name, part in parts.items()}
 
     seconds: dict[str, list[float]] = {}
     callbacks: dict[str, list[float]] = {}
@@ -114,7 +111,7 @@ def main() -> None:
                 steps[name] += each
                 for callback, value in inside.items():
                     callbacks.setdefault(callback, []).append(value)
-            for name, values in training_throughput.in_turns(parts, 10).items():
+            for name, values in in_turns(parts, 10).items():
                 seconds.setdefault(name, []).extend(values)
     model.evaluate(data.test, steps=1, verbose=0)
     start = time.perf_counter()

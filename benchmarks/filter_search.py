@@ -15,7 +15,6 @@ import contextlib
 import dataclasses
 import functools
 import os
-import pathlib
 import statistics
 import subprocess
 import sys
@@ -28,14 +27,11 @@ from larq_filters import filters, recipes
 from larq_filters.optimizers import _rounding
 
 import larq as lq
-import machine
 import report
 import tensorflow as tf
-from candidates import LATENT_KERNEL, Adam, Decay, Schedule, flip, latent_sgd
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "examples"))
-import cifar10
-import training
+from support import machine
+from support.candidates import LATENT_KERNEL, Adam, Decay, Schedule, flip, latent_sgd
+from support.examples import cifar10, training
 
 NAME = "filter_search"  # of a folder in results/
 EPOCHS = 10
@@ -161,8 +157,6 @@ CANDIDATES = {
     "bfloat16_alpha_1e-4": bfloat16(1e-4),
     "bfloat16_nearest_alpha_1e-4": bfloat16(1e-4, nearest=True),
     "ema": ema(5e-4),
-    "ema_alpha_3e-3": ema(3e-3),
-    "hysteresis_0": hysteresis(0.0),
     "hysteresis_0.02": hysteresis(0.02),
     "hysteresis_0.05": hysteresis(0.05),
     "bop": bop(1e-3, 1e-8),
@@ -183,7 +177,6 @@ CANDIDATES = {
     "latent_sgd_30": Candidate(lambda decay: latent_sgd(decay(30.0), decay(1e-2)), latent=True),
     "latent_adam": latent_adam(1e-2),
     "latent_adam_3e-2": latent_adam(3e-2),
-    "latent_adam_1e-1": latent_adam(1e-1),
     "latent_adam_real_3e-2": latent_adam_and(1e-2, real=3e-2),
 }
 

@@ -6,13 +6,13 @@ The two take turns (A B A B), so that a change of the machine's speed meets both
 """
 
 import argparse
-import time
 
 import larq_filters as lqf
 
-import machine
 import numpy as np
 import tensorflow as tf
+from support import machine
+from support.timing import in_turns
 
 
 def make_step(count_flips: bool, images: tf.Tensor, labels: tf.Tensor):
@@ -23,12 +23,7 @@ def make_step(count_flips: bool, images: tf.Tensor, labels: tf.Tensor):
     model.compile(optimizer, loss)
     train = tf.function(model.train_step)
 
-    def step() -> float:
-        start = time.perf_counter()
-        tf.nest.map_structure(lambda x: x.numpy(), train((images, labels)))
-        return time.perf_counter() - start
-
-    return step
+    return lambda: tf.nest.map_structure(lambda x: x.numpy(), train((images, labels)))
 
 
 def main() -> None:
@@ -42,16 +37,13 @@ def main() -> None:
     rng = np.random.default_rng(0)
     images = tf.constant(rng.normal(size=(args.batch_size, 32, 32, 3)), tf.float32)
     labels = tf.constant(rng.integers(10, size=args.batch_size))
-    plain, counting = (make_step(count, images, labels) for count in (False, True))
-    for step in (plain, counting) * 3:
-        step()
-    seconds = [(plain(), counting()) for _ in range(args.rounds)]
-    ratios = [b / a for a, b in seconds]
+    steps = {counts: make_step(counts, images, labels) for counts in (False, True)}
+    plain, counting = in_turns(steps, args.rounds).values()
     record = {
         "batch_size": args.batch_size,
-        "step_seconds": machine.summary([a for a, _ in seconds]),
-        "step_seconds_counting": machine.summary([b for _, b in seconds]),
-        "ratio": machine.summary(ratios),
+        "step_seconds": machine.summary(plain),
+        "step_seconds_counting": machine.summary(counting),
+        "ratio": machine.summary([b / a for a, b in zip(plain, counting, strict=True)]),
     }
     path = machine.write("flip_counting", record)
     print(

@@ -17,10 +17,10 @@ from typing import Any
 import larq_filters as lqf
 
 import larq as lq
-import machine
 import matplotlib
 import numpy as np
 import tensorflow as tf
+from support import machine
 
 FilteredFlip = lqf.optimizers.FilteredFlip
 keras = tf.keras.optimizers

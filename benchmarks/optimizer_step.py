@@ -10,17 +10,19 @@ variables do not fit into the memory that is free are left out: 1e8 weights take
 """
 
 import argparse
+import functools
 import pathlib
-import time
 from collections.abc import Callable
+from typing import Any
 
 import larq_filters as lqf
 
 import larq as lq
-import machine
 import matplotlib
 import numpy as np
 import tensorflow as tf
+from support import machine
+from support.timing import in_turns
 
 FilteredFlip = lqf.optimizers.FilteredFlip
 keras = tf.keras.optimizers
@@ -40,8 +42,8 @@ def make_gradients(sizes: list[int]) -> list[tf.Tensor]:
     return [tf.constant(rng.standard_normal(n, "f")) for n in sizes]
 
 
-def make_step(name: str, gradients: list[tf.Tensor]) -> Callable[[], float]:
-    """A function that takes a step of variables with these gradients and returns its seconds."""
+def make_step(name: str, gradients: list[tf.Tensor]) -> Callable[[], Any]:
+    """A function that takes a step of variables with these gradients."""
     optimizer = OPTIMIZERS[name][0]()
     rng = np.random.default_rng(1)
     sizes = [gradient.shape.num_elements() for gradient in gradients]
@@ -54,60 +56,40 @@ def make_step(name: str, gradients: list[tf.Tensor]) -> Callable[[], float]:
     def step() -> None:
         optimizer.apply_gradients(pairs)
 
-    def run() -> float:
-        start = time.perf_counter()
+    def run() -> None:
         step()
         variables[-1][:1].numpy()  # waits for a GPU
-        return time.perf_counter() - start
 
     return run
 
 
-def make_copy(weights: int) -> Callable[[], float]:
+def make_copy(weights: int) -> Callable[[], Any]:
     words = weights * 7 // 2
     if tf.config.list_physical_devices("GPU"):
         source = tf.Variable(tf.ones(words))
         copy = tf.function(lambda: source.assign(-source.read_value()), jit_compile=True)
 
-        def run() -> float:
-            start = time.perf_counter()
+        def run() -> None:
             copy()
             source[:1].numpy()
-            return time.perf_counter() - start
 
         return run
     source, target = np.ones(words, "f"), np.ones(words, "f")
-
-    def run_numpy() -> float:
-        start = time.perf_counter()
-        np.copyto(target, source)
-        return time.perf_counter() - start
-
-    return run_numpy
-
-
-def measure(steps: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Seconds by name: of the first call, then of every round."""
-    seconds = {name: [step()] for name, step in steps.items()}
-    for step in steps.values():
-        step()
-    for _ in range(rounds):
-        for name, step in steps.items():
-            seconds[name].append(step())
-    return seconds
+    return functools.partial(np.copyto, target, source)
 
 
 def of_one_size(size: int, names: list[str], rounds: int, variables: int = 1) -> dict[str, dict]:
     gradients = make_gradients([size // variables] * variables)
     steps = {"copy": make_copy(size)} | {name: make_step(name, gradients) for name in names}
-    seconds = measure(steps, rounds)
-    copy = np.array(seconds["copy"][1:])
+    first = in_turns(steps, 1, warm_up=0)
+    seconds = in_turns(steps, rounds, warm_up=1)
+    copy = np.array(seconds["copy"])
     rows = {}
-    for name, (first, *times) in seconds.items():
+    for name, times in seconds.items():
         words = 7 if name == "copy" else 3 + 2 * OPTIMIZERS[name][1]
         median = float(np.median(times))
         rows[name] = {
-            "first_call_seconds": first,
+            "first_call_seconds": first[name][0],
             "step_seconds": machine.summary(times),
             "weights_per_second": size / median,
             "gigabytes_per_second": size * words * 4 / median / 1e9,
@@ -182,14 +164,12 @@ def main() -> None:
     record["in_parts"] = {"variables": args.parts, "weights": args.split, "rows": rows}
     print(table(f"{args.split:,} weights in {args.parts} variables", rows), flush=True)
     name, many = args.optimizers[0], [args.variable_size] * args.variables
-    seconds = measure(
-        {
-            "many": make_step(name, make_gradients(many)),
-            "one": make_step(name, make_gradients([sum(many)])),
-        },
-        args.rounds,
-    )
-    (first, *many_seconds), (_, *one_seconds) = seconds["many"], seconds["one"]
+    steps = {
+        "many": make_step(name, make_gradients(many)),
+        "one": make_step(name, make_gradients([sum(many)])),
+    }
+    first = in_turns(steps, 1, warm_up=0)["many"][0]
+    many_seconds, one_seconds = in_turns(steps, args.rounds, warm_up=1).values()
     ratios = [a / b for a, b in zip(many_seconds, one_seconds, strict=True)]
     record["many_variables"] = {
         "optimizer": name,

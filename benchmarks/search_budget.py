@@ -12,19 +12,14 @@ import functools
 import json
 import math
 import pathlib
-import sys
 
 import larq_filters as lqf
 
-import machine
 import numpy as np
 import tensorflow as tf
 from matplotlib import pyplot
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "examples"))
-import cifar10
-import training
-import tune_cifar10
+from support import machine
+from support.examples import cifar10, training, tune_cifar10
 
 SPACES = {"filtered": "3 hyperparameters (FilteredFlip)", "latent": "7 (SGD on latent weights)"}
 

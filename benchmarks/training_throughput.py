@@ -7,19 +7,17 @@ machine's speed meets both; so do the parts of a step. The input pipeline is tim
 """
 
 import argparse
-import pathlib
-import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import larq_filters as lqf
 
-import machine
 import numpy as np
 import tensorflow as tf
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "examples"))
-import cifar10
+from support import machine
+from support.examples import cifar10
+from support.timing import in_turns
 
 LATENT = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
 
@@ -56,16 +54,11 @@ def parts(model: tf.keras.Model, images: tf.Tensor, labels: tf.Tensor) -> dict[s
     return dict(zip(PARTS, (forward, tf.function(backward), step, update), strict=True))
 
 
-def in_turns(functions: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each call, after three that are not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for number in range(rounds + 3):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            tf.nest.map_structure(lambda x: x.numpy() if x.shape.rank == 0 else x, function())
-            if number >= 3:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
+def waiting(function: Callable[[], Any]) -> Callable[[], Any]:
+    """The same, done when the numbers that it returns are there."""
+    return lambda: tf.nest.map_structure(
+        lambda x: x.numpy() if x.shape.rank == 0 else x, function()
+    )
 
 
 def input_pipeline(args: argparse.Namespace) -> float:
@@ -106,7 +99,7 @@ def main() -> None:
     labels = tf.constant(rng.integers(10, size=args.batch_size))
     models = {"filtered": make(False, args.width), "latent_adam": make(True, args.width)}
     functions = {
-        (name, part): function
+        (name, part): waiting(function)
         for name, model in models.items()
         for part, function in parts(model, images, labels).items()
     }

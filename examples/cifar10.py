@@ -14,11 +14,10 @@ import pathlib
 import larq_filters as lqf  # before TensorFlow's Keras is touched: selects Keras 2
 
 import numpy as np
-import teachers
 import tensorflow as tf
 import tensorflow_datasets as tfds
-import training
-from data import Data
+from common import teachers, training
+from common.data import Data
 
 MEAN, STD = (125.3, 123.0, 113.9), (63.0, 62.1, 66.7)  # of CIFAR-10's training images, per channel
 

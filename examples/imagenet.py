@@ -15,11 +15,10 @@ import pathlib
 import larq_filters as lqf  # before TensorFlow's Keras is touched: selects Keras 2
 
 import numpy as np
-import teachers
 import tensorflow as tf
 import tensorflow_datasets as tfds
-import training
-from data import Data
+from common import teachers, training
+from common.data import Data
 
 MEAN, STD = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)  # of ImageNet's images, per channel
 NETWORKS = {

@@ -19,7 +19,7 @@ import larq_filters as lqf  # before TensorFlow's Keras is touched: selects Kera
 
 import cifar10
 import tensorflow as tf
-import training
+from common import training
 
 SPACES = {"filtered": lqf.tuning.filtered_flip, "latent": lqf.tuning.latent_sgd}
 

@@ -3,7 +3,9 @@
 import dataclasses
 import doctest
 import inspect
+import os
 import pathlib
+import tempfile
 
 import larq_filters as lqf
 
@@ -27,7 +29,8 @@ def test_results_cannot_be_changed():
 
 @pytest.mark.parametrize("thing", PUBLIC, ids=lambda thing: thing.__qualname__)
 def test_examples_run(thing):
-    names = {"lqf": lqf, "lq": lq, "np": np, "tf": tf, "scipy": scipy, "dataclasses": dataclasses}
+    names = {"lqf": lqf, "lq": lq, "np": np, "tf": tf, "scipy": scipy}
+    names |= {module.__name__: module for module in (dataclasses, os, tempfile)}
     tests = [
         test
         for test in doctest.DocTestFinder().find(thing, globs=names)

@@ -330,7 +330,7 @@ def test_data_depend_on_seed_and_step_only(name, small_cifar10, small_imagenet):
 @pytest.mark.slow
 def test_any_keras_application_can_teach(tmp_path, digits):
     """With weights from a file, as there is no network here to load them from."""
-    teachers = example("teachers")
+    teachers = example("common.teachers")
     network = tf.keras.applications.MobileNetV2(weights=None, classes=1000)
     network.save_weights(tmp_path / "weights.h5")
     teacher, preprocess = teachers.pretrained("MobileNetV2", str(tmp_path / "weights.h5"))
@@ -346,7 +346,7 @@ def test_any_keras_application_can_teach(tmp_path, digits):
 
 
 def test_distribution_loss():
-    teachers = example("teachers")
+    teachers = example("common.teachers")
     random = np.random.default_rng(0)
     student, teacher = random.normal(size=(2, 6, 5)).astype("float32")
     labels = np.arange(6) % 5

@@ -97,7 +97,7 @@ def test_a_full_disk_is_reported_before_training(small_cifar10, tmp_path):
 
 def test_too_little_room_for_backups_is_reported_before_training(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(soak.EXAMPLE.parent))
-    import surviving
+    from common import surviving
 
     model = tf.keras.Sequential([tf.keras.layers.Dense(4, input_shape=(3,))])
     model.compile("sgd")

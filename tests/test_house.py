@@ -70,6 +70,7 @@ PRIVATE = {
     ),
     "a subclassed model of tf_keras": (subclassed, "_build_input_shape"),
     "a functional model of tf_keras": (functional, "_nested_inputs"),
+    "BackupAndRestore of tf_keras": (lambda: keras.callbacks.BackupAndRestore, "_backup"),
     "a convolution of larq": (
         lambda: lq.layers.QuantConv2D(1, 3),
         "_is_native_padding _get_padding_same",

@@ -11,7 +11,7 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 
-HERE = pathlib.Path(__file__).parent
+HERE = pathlib.Path(__file__).parents[1]
 RESULTS = pathlib.Path(os.environ.get("BENCHMARK_RESULTS", HERE / "results"))
 
 

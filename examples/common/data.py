@@ -1,7 +1,4 @@
-"""What training reads.
-
-Not an example of its own.
-"""
+"""What training reads."""
 
 import dataclasses
 from collections.abc import Callable, Sequence

@@ -1,7 +1,4 @@
-"""Files that a training writes: never half of one, and all that it needs to go on when killed.
-
-Not an example of its own.
-"""
+"""Files that a training writes: never half of one, and all that it needs to go on when killed."""
 
 import argparse
 import json
@@ -56,20 +53,6 @@ def check_room(folder: pathlib.Path, model: tf.keras.Model) -> None:
             f"--backup: {folder} has {free / 1e6:,.0f} MB free, and backups of this training need "
             f"{need / 1e6:,.0f} MB: make room, or give another folder"
         )
-
-
-class Backup(tf.keras.callbacks.BackupAndRestore):
-    """Keras' own, after which all go on as they would from the backup.
-
-    Each replica has its own averages of batch norm. Their mean is what is saved, and what every
-    replica is given when it is restored; so every replica is given it here.
-    """
-
-    def _backup(self, epoch: int, batch: int = 0) -> None:
-        super()._backup(epoch, batch)
-        for variable in self.model.non_trainable_weights:
-            if variable.synchronization is tf.VariableSynchronization.ON_READ:
-                variable.assign(variable.read_value())
 
 
 def saved_steps(folder: pathlib.Path, steps_per_epoch: int) -> int:

@@ -1,7 +1,4 @@
-"""Networks that learn what other networks say, instead of labels.
-
-Not an example of its own.
-"""
+"""Networks that learn what other networks say, instead of labels."""
 
 import argparse
 import pathlib
@@ -9,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import larq_filters  # noqa: F401  # before TensorFlow's Keras is touched: selects Keras 2
+from common.data import Data
+from common.surviving import write
 
 import numpy as np
 import tensorflow as tf
-from data import Data
-from surviving import write
 
 
 class DistributionLoss(tf.keras.losses.Loss):

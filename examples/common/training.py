@@ -1,6 +1,6 @@
 """What cifar10.py and imagenet.py share: arguments, recipes and strategies.
 
-Not an example of its own. Both hand their data and their network to `run`.
+Both hand their data and their network to `run`.
 """
 
 import argparse
@@ -10,13 +10,13 @@ import pathlib
 from collections.abc import Callable
 
 import larq_filters as lqf  # before TensorFlow's Keras is touched: selects Keras 2
+from common import surviving
+from common.data import Data
+from common.teachers import DistributionLoss, Student, make_teacher
 
 import larq as lq
 import numpy as np
-import surviving
 import tensorflow as tf
-from data import Data
-from teachers import DistributionLoss, Student, make_teacher
 
 
 def add_arguments(parser: argparse.ArgumentParser, epochs: int, batch_size: int) -> None:
@@ -268,7 +268,7 @@ def fit(
         if is_chief:
             surviving.check_room(args.backup, model)
         callbacks.append(
-            surviving.Backup(str(folder), save_freq=args.backup_steps, delete_checkpoint=False)
+            lqf.callbacks.Backup(folder, save_freq=args.backup_steps, delete_checkpoint=False)
         )
         if start and is_chief:
             print(f"going on after step {start:,} of {total:,}", flush=True)

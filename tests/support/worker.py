@@ -21,7 +21,7 @@ import tensorflow as tf
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "examples"))
 
 import cifar10
-import surviving
+from common import surviving
 
 FIRST = 5
 
