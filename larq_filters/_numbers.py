@@ -2,6 +2,7 @@
 
 import math
 import numbers
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from larq_filters._serialization import register
@@ -74,6 +75,12 @@ def number(name: str, value: Any) -> Coefficient:
             f"Received: {name}={value!r}"
         )
     return float(value)
+
+
+def check_fields(instance: Any, **checks: Callable[[str, Any], Any]) -> None:
+    """Replaces fields of a frozen dataclass by what a check makes of them: its name, its value."""
+    for name, check in checks.items():
+        object.__setattr__(instance, name, check(name, getattr(instance, name)))
 
 
 def whole_number(

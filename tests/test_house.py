@@ -1,8 +1,13 @@
-"""Early warning: every private name of others that the package uses is listed, and is there."""
+"""The house: its folders and imports, and every private name of others that it uses.
+
+The latter as an early warning: each is listed, and is there.
+"""
 
 import ast
+import graphlib
 import importlib
 import pathlib
+import statistics
 
 import larq_filters
 
@@ -187,3 +192,45 @@ def test_every_private_module_that_we_use_is_listed():
     }
     listed = {f"{module}.{name}" for module, names in MODULES.items() for name in names.split()}
     assert private and private <= listed | MODULES.keys(), private - listed
+
+
+# The layout
+
+
+def room(path):
+    """The folder of a file, or on the ground floor and at the top the file itself."""
+    return path.parts[0] if len(path.parts) > 1 else path.stem
+
+
+def own_imports():
+    """Each file, and the path of a module or name of ours that it imports anywhere."""
+    for path, tree in trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("larq_filters"):
+                for alias in node.names:
+                    yield path, [*node.module.split(".")[1:], alias.name]
+
+
+def test_what_has_an_underscore_is_used_only_in_its_folder():
+    reached = [
+        f"{path} imports {'.'.join(names)}"
+        for path, names in own_imports()
+        if names[0] != room(path) and any(name.startswith("_") for name in names[1:])
+    ]
+    assert not reached, reached
+
+
+def test_imports_point_down():
+    """Rooms can be put in order such that each imports only from rooms before it: no circle."""
+    below = {room(path): set() for path, _ in trees()}
+    for path, names in own_imports():
+        if names[0] != room(path):
+            below[room(path)].add(names[0])
+    order = list(graphlib.TopologicalSorter(below).static_order())  # raises CycleError
+    assert len(order) == len(below) and order[-1] in ("__main__", "__init__")
+
+
+def test_files_are_small():
+    sizes = {path: len((PACKAGE / path).read_text("utf-8").splitlines()) for path, _ in trees()}
+    assert statistics.median(sizes.values()) <= 160
+    assert not {path: size for path, size in sizes.items() if size > 350}

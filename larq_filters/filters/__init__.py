@@ -9,26 +9,12 @@ Source of the view of optimizers as filters: Quist, Li, van Gemert, "Understandi
 hyperparameters in training binary networks", ICLR 2023 (arXiv 2303.02452).
 """
 
+from larq_filters.filters import _elementary
 from larq_filters.filters._base import Filter
+from larq_filters.filters._cascade import Cascade
 from larq_filters.filters._coupled_sgd import CoupledSGD
-from larq_filters.filters._elementary import (
-    EMA,
-    Cascade,
-    CascadedEMA,
-    Integrator,
-    NormalizedEMA,
-    Sign,
-)
+from larq_filters.filters._elementary import *  # noqa: F403
 from larq_filters.filters._iir import IIR
 
-__all__ = [
-    "EMA",
-    "IIR",
-    "Cascade",
-    "CascadedEMA",
-    "CoupledSGD",
-    "Filter",
-    "Integrator",
-    "NormalizedEMA",
-    "Sign",
-]
+__all__ = ["IIR", "Cascade", "CoupledSGD", "Filter"]
+__all__ += _elementary.__all__

@@ -1,11 +1,10 @@
 """SGD with coupled weight decay, where no filter of general use is the same."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 from larq_filters import _numbers
-from larq_filters._numbers import Coefficient
+from larq_filters._numbers import Coefficient, check_fields
 from larq_filters._serialization import register
 from larq_filters.filters._base import Filter, Tensors
 
@@ -51,16 +50,10 @@ class CoupledSGD(Filter):
     tunable = ("rate",)
 
     def __post_init__(self) -> None:
-        checks: dict[str, Callable[[str, Any], Coefficient]] = {
-            "rate": _numbers.rate,
-            "momentum": _numbers.below_one,
-            "weight_decay": _numbers.not_negative,
-            "dampening": _numbers.below_one,
-        }
+        check_fields(self, rate=_numbers.rate, weight_decay=_numbers.not_negative)
+        check_fields(self, momentum=_numbers.below_one, dampening=_numbers.below_one)
         if self.limit is not None:
-            checks["limit"] = _numbers.positive
-        for name, check in checks.items():
-            object.__setattr__(self, name, check(name, getattr(self, name)))
+            check_fields(self, limit=_numbers.positive)
 
     @override
     def step(self, state: Tensors, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:

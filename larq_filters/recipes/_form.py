@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from larq_filters import _numbers
-from larq_filters._numbers import Coefficient, Schedule, times
+from larq_filters._numbers import Coefficient, Schedule, check_fields, times
 from larq_filters.filters import EMA, IIR, Cascade, CascadedEMA, CoupledSGD, Filter, Integrator
 
 import numpy as np
@@ -27,16 +27,10 @@ class Form:
     clip: float | None = dataclasses.field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        checks: dict[str, Callable[[str, Any], Coefficient]] = {
-            "learning_rate": _numbers.rate,
-            "momentum": _numbers.below_one,
-            "dampening": _numbers.below_one,
-            "weight_decay": _numbers.not_negative,
-        }
+        check_fields(self, learning_rate=_numbers.rate, weight_decay=_numbers.not_negative)
+        check_fields(self, momentum=_numbers.below_one, dampening=_numbers.below_one)
         if self.clip is not None:
-            checks["clip"] = _numbers.positive
-        for name, check in checks.items():
-            object.__setattr__(self, name, check(name, getattr(self, name)))
+            check_fields(self, clip=_numbers.positive)
         rate, decay, beta = self.learning_rate, self.weight_decay, self.momentum
         if not isinstance(rate, Schedule) and self.decoupled and rate * decay > 1.0:
             raise ValueError(

@@ -1,0 +1,252 @@
+"""What is done with a file: compared with its model, in floats and int8, and timed."""
+
+import json
+
+import larq_filters as lqf
+
+import larq as lq
+import larq_compute_engine as lce
+import numpy as np
+import pytest
+import tensorflow as tf
+from export_helpers import BINARY, conv, layers, operators, stack
+from helpers import assert_one_sentence
+
+keras = tf.keras
+Q = lq.layers
+convert = lqf.export.convert
+
+
+def test_verify_fails_loudly_on_another_file():
+    model = stack(conv(), layers.BatchNormalization(), conv(8), shape=(4, 4, 32))
+    exported = convert(model)
+    x = np.random.default_rng(0).normal(size=(16, 4, 4, 32))
+    exported.verify(x, model)
+    bits = np.packbits(
+        model.layers[2].get_weights()[0].transpose(3, 0, 1, 2) < 0, bitorder="little"
+    )
+    position = exported.data.find(bits.tobytes())
+    assert position > 0
+    tampered = bytearray(exported.data)
+    tampered[position] ^= 1  # one weight
+    exported.data = bytes(tampered)
+    with pytest.raises(ValueError, match="computes something else.*by up to 2,") as error:
+        exported.verify(x, model)
+    assert "output 'quant_conv2d_1'" in str(error.value) and "tolerance" in str(error.value)
+    result = exported.verify(x, model, tolerance=0.5)
+    assert result.outputs[0].absolute == 2.0 and result.outputs[0].beyond == 0.0
+
+
+def test_a_single_output_has_no_arg_max_to_differ():
+    model = stack(conv(8), layers.Flatten(), layers.Dense(1), shape=(4, 4, 8))
+    (difference,) = convert(model).verify(np.ones((3, 4, 4, 8)), model).outputs
+    assert difference.agreement == 1.0
+    numbers = [np.array([1.0, 2.0])], [np.array([2.0, 1.0])]  # one of each sample
+    (difference,) = lqf.export._verify.compare(["y"], *numbers, tolerance=1.0).outputs
+    assert difference.agreement == 1.0 and difference.absolute == 1.0
+    numbers = [np.array([[1.0, 2.0]])], [np.array([[2.0, 1.0]])]  # two of one sample
+    (difference,) = lqf.export._verify.compare(["y"], *numbers, tolerance=1.0).outputs
+    assert difference.agreement == 0.0
+
+
+INPUTS = {
+    "shape": (lambda x: x[..., :3], "samples for every input"),
+    "none": (lambda x: x[:0], "samples for every input"),
+    "two": (lambda x: [x, x], "samples for every input"),
+    "NaN": (lambda x: np.where(x > 2, np.nan, x), "takes finite samples"),
+}
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_verify_refuses_inputs_in_one_sentence(name):
+    model = stack(conv(4), shape=(4, 4, 8))
+    exported = convert(model)
+    change, text = INPUTS[name]
+    x = change(np.random.default_rng(0).normal(size=(16, 4, 4, 8)))
+    assert_one_sentence(lambda: exported.verify(x, model), ValueError, text)
+
+
+def test_verify_counts_what_is_not_finite():
+    model, x = stack(conv(4), shape=(4, 4, 8)), np.ones((2, 4, 4, 8))
+    x.ravel()[[3, 5]] = np.nan, np.inf
+    exported = convert(model)
+    assert_one_sentence(lambda: exported.verify(x, model), ValueError, "with 2 values that are not")
+
+
+def test_verify_refuses_another_model_and_bad_tolerances():
+    model = stack(conv(4), shape=(4, 4, 8))
+    exported, x = convert(model), np.ones((2, 4, 4, 8))
+    for other, text in ((stack(conv(5), shape=(4, 4, 8)), "outputs"), (stack(conv(4)), "inputs")):
+        assert_one_sentence(lambda o=other: exported.verify(x, o), ValueError, f"other {text}")
+    for bad in (
+        {"tolerance": -1.0},
+        {"allowed": 1.0},
+        {"allowed": -0.1},
+        {"tolerance": float("nan")},
+    ):
+        text = "tolerance is 0 or more and allowed is in [0, 1)"
+        assert_one_sentence(lambda b=bad: exported.verify(x, model, **b), ValueError, text)
+    with pytest.raises(TypeError, match="positional"):
+        exported.verify(x, model, 1e-3)  # of which number?
+    exported.verify(inputs=x, model=model)
+
+
+def test_verify_does_not_take_one_number_for_samples():
+    inputs = keras.Input(())
+    model = keras.Model(inputs, layers.Dense(4)(layers.Reshape((1,))(inputs)))
+    exported = convert(model)
+    exported.verify(np.ones(3), model)
+    one = np.float32(1.0)
+    assert_one_sentence(lambda: exported.verify(one, model), ValueError, "shapes [()]")
+
+
+class FakeQuant(layers.Layer):
+    def __init__(self, bound, **kwargs):
+        super().__init__(**kwargs)
+        self.bound = bound
+
+    def call(self, x):
+        return tf.quantization.fake_quant_with_min_max_args(x, -self.bound, self.bound)
+
+    def get_config(self):
+        return {**super().get_config(), "bound": self.bound}
+
+
+def on_a_grid(shape, seed=0):
+    """Whole multiples of 1/64 that int8 holds exactly: the largest of each channel is 127/64."""
+    values = np.random.default_rng(seed).integers(-127, 128, shape)
+    values.reshape(-1, shape[-1])[0] = 127
+    return values / 64
+
+
+def batch_norm(factor, shift):
+    """With a power of two as its factor, as float32 makes 1 of 0.999 and the 0.001 of Keras."""
+    layer = layers.BatchNormalization(beta_initializer=keras.initializers.Constant(shift))
+    layer.gamma_initializer = keras.initializers.Constant(factor)
+    layer.moving_variance_initializer = keras.initializers.Constant(0.999)
+    return layer
+
+
+def exact_in_int8():
+    """A network all of whose sums are exact, in int8 as in floats.
+
+    Steps of fake quantization are powers of two, and all numbers whole multiples of smaller ones,
+    so no order of sums changes anything. Small shifts keep what is rounded to a step away from
+    halves, as int8 kernels round twice.
+    """
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            FakeQuant(127.5 / 64),
+            layers.Conv2D(16, 3, padding="same", use_bias=False),
+            batch_norm(1 / 16, 1 / 16384),
+            FakeQuant(127.5 / 32),
+            conv(),
+            batch_norm(1 / 64, 1 / 32),
+            FakeQuant(127.5 / 128),
+            layers.MaxPooling2D(4),
+            layers.Flatten(),
+            layers.Dense(10, bias_initializer=keras.initializers.Constant(1 / 4096)),
+            FakeQuant(127.5 / 8),
+        ]
+    )
+    for layer in (model.layers[1], model.layers[9]):
+        kernel, *bias = layer.get_weights()
+        layer.set_weights([on_a_grid(kernel.shape), *bias])
+    bits = np.random.default_rng(1).choice([-1.0, 1.0], (3, 3, 16, 32))
+    model.layers[4].set_weights([bits])
+    return model
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_int8(dtype, digits):
+    model, images = exact_in_int8(), digits[0][:400]
+    exported = convert(model, inference_input_type=dtype, inference_output_type=dtype)
+    assert [r.packed for r in exported.report.layers] == [False, True, False]
+    assert [r.bytes for r in exported.report.layers] == [16 * 9, 32 * 9 * 4, 1280]  # one a weight
+    interpreter = lce.testing.Interpreter(exported.data)
+    assert interpreter.input_types == interpreter.output_types == [np.dtype(dtype)]
+    (difference,) = exported.verify(images, model, tolerance=0.0).outputs
+    assert difference.absolute == 0.0
+    outputs = model.predict(images, verbose=0)
+    assert np.abs(outputs).max() > 4 and len(np.unique(outputs)) > 50 and outputs.std(0).min() > 0.5
+    kernel, bias = model.layers[9].get_weights()
+    kernel[0] -= 1 / 8
+    model.layers[9].set_weights([kernel, bias])
+    with pytest.raises(ValueError, match="computes something else"):
+        exported.verify(images, model, tolerance=0.01)
+
+
+def test_zero_padding_in_int8():
+    """Larq Compute Engine's fast kernels cannot, and the report says so."""
+    head = [FakeQuant(127.5 / 64), layers.Conv2D(8, 3), FakeQuant(127.5 / 8)]
+    model = stack(*head, conv(8, pad_values=0.0), FakeQuant(127.5), shape=(6, 6, 1))
+    bias = np.full(8, 1 / 8192)  # sums are whole multiples of 1/4096, and steps 1/8
+    model.layers[1].set_weights([on_a_grid((3, 3, 1, 8)), bias])
+    exported = convert(model)
+    assert exported.report.engines == ("reference",)
+    x = np.random.default_rng(0).integers(-64, 65, size=(4, 6, 6, 1)) / 64
+    assert exported.verify(x, model, tolerance=0.0).outputs[0].absolute == 0.0
+    assert np.abs(model.predict(x, verbose=0)).max() > 20
+    assert len(lqf.export.benchmark(exported, runs=2).latencies) == 2
+    model = stack(*head[:1], conv(9, 1), FakeQuant(9.0), conv(8, pad_values=0.0), FakeQuant(9.0))
+    assert_one_sentence(lambda: convert(model), ValueError, "has no kernel for this file")
+
+
+def test_benchmark():
+    exported = convert(stack(conv(), conv(8), shape=(6, 6, 32)))
+    results = {i: lqf.export.benchmark(exported, runs=5, indirect=i) for i in (None, True, False)}
+    names = {i: [latency.name for latency in r.latencies] for i, r in results.items()}
+    assert names[None] == ["default", "indirect", "float, LiteRT"]
+    assert names[True] == ["indirect", "float, LiteRT"]
+    assert names[False] == ["default", "float, LiteRT"]
+    for result in results.values():
+        assert all(0 < t.lower <= t.median <= t.upper for t in result.latencies)
+        assert "64-bit Arm" in str(result) and "x86" in str(result)
+        assert all(len(line) <= 80 for line in str(result).splitlines())
+        assert json.loads(json.dumps(result.to_dict()))["runs"] == 5
+    for bad in ({"runs": 0}, {"threads": 0}, {"runs": 2.5}):
+        assert_one_sentence(
+            lambda b=bad: lqf.export.benchmark(exported, **b), ValueError, "whole number"
+        )
+
+
+def test_benchmarks_float_file_computes_what_the_model_computes(monkeypatch):
+    """Also after rewrites: the float file is of the network as it was."""
+    x = np.random.default_rng(0).normal(size=(1, 8, 8, 32)).astype("float32")
+    model = stack(conv(), layers.MaxPooling2D(), layers.BatchNormalization(), layers.Flatten())
+    model = stack(*model.layers, Q.QuantDense(5, **BINARY))
+    norm = model.layers[2]
+    norm.gamma.assign(np.abs(norm.gamma.numpy()))
+    files = []
+    monkeypatch.setattr(
+        lqf.export._benchmark, "litert", lambda file, *_: files.append(file) or (lambda: None)
+    )
+    exported = convert(model)
+    lqf.export.benchmark(exported, runs=1)
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(model_content=files[0]).get_signature_runner()
+    (output,) = runner(**{model.input_names[0]: x}).values()
+    np.testing.assert_allclose(output, model.predict(x, verbose=0), atol=1e-3)
+    assert set(operators(files[0])).isdisjoint({"LceBconv2d", "LceQuantize"})
+
+
+def test_a_model_that_larq_compute_engine_would_get_wrong_is_timed_in_floats():
+    """A ternary input is a sum of signs: in TensorFlow Lite nothing is wrong with it."""
+    ternary = {"input_quantizer": "ste_tern", "kernel_quantizer": "ste_sign"}
+    model = stack(Q.QuantConv2D(8, 3, **ternary), shape=(4, 4, 8))
+    result = lqf.export.benchmark(convert(model), runs=1)
+    assert [latency.name for latency in result.latencies][-1] == "float, LiteRT"
+
+
+def test_old_names_still_work_and_say_so():
+    model = stack(conv(4), shape=(4, 4, 8))
+    exported, x = convert(model), np.ones((2, 4, 4, 8))
+    with pytest.warns(DeprecationWarning, match="Exported.data"):
+        assert exported.model is exported.data
+    with pytest.warns(DeprecationWarning, match="Report.engines"):
+        assert exported.report.kernels == exported.report.engines
+    with pytest.warns(DeprecationWarning, match="engine="):
+        exported.verify(x, model, kernel="reference")
+    assert exported.report.to_dict()["kernels"] == exported.report.to_dict()["engines"]
