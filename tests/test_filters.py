@@ -153,9 +153,11 @@ def test_sos(name):
 @pytest.mark.parametrize("name", LINEAR)
 def test_time_constant(name):
     filter, _, a = LINEAR[name]
-    largest = max(abs(np.roots(a)), default=0.0)
+    poles = abs(np.roots(a))
+    largest = max(poles, default=0.0)
     expected = -1 / np.log(largest) if 0 < largest < 1 else (math.inf if largest else 0.0)
-    assert filter.time_constant == pytest.approx(expected, rel=1e-10)
+    several = sum(abs(poles - largest) < 1e-2) > 1  # roots that are the same lose their digits
+    assert filter.time_constant == pytest.approx(expected, rel=1e-3 if several else 1e-10)
 
 
 def test_time_constant_keeps_its_digits_for_slow_filters():
