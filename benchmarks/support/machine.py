@@ -10,6 +10,7 @@ import larq_filters as lqf
 import larq as lq
 import numpy as np
 import tensorflow as tf
+from common import files
 
 HERE = pathlib.Path(__file__).parents[1]
 RESULTS = pathlib.Path(os.environ.get("BENCHMARK_RESULTS", HERE / "results"))
@@ -42,8 +43,7 @@ def summary(values: list[float]) -> dict:
 def write(name: str, record: dict) -> pathlib.Path:
     """Writes results/NAME.json, with the machine."""
     path = RESULTS / f"{name}.json"
-    part = path.with_suffix(".part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    part.write_text(json.dumps({"machine": describe(), **record}, indent=1) + "\n", "utf-8")
-    part.replace(path)
+    text = json.dumps({"machine": describe(), **record}, indent=1) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write(path, lambda beside: beside.write_text(text, "utf-8"))
     return path

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import larq_filters as lqf  # before TensorFlow's Keras is touched: selects Keras 2
+from common.files import write
 
 import larq as lq
 import tensorflow as tf
@@ -120,10 +121,3 @@ def save_together(path: pathlib.Path, save: Callable[[pathlib.Path], Any], is_ch
     else:
         with tempfile.TemporaryDirectory() as folder:
             save(pathlib.Path(folder) / path.name)
-
-
-def write(path: pathlib.Path, save: Callable[[pathlib.Path], Any]) -> None:
-    """Saves beside the path, and renames: there is never half a file."""
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
-    save(beside)
-    beside.replace(path)

@@ -7,7 +7,7 @@ from typing import Any
 
 import larq_filters  # noqa: F401  # before TensorFlow's Keras is touched: selects Keras 2
 from common.data import Data
-from common.surviving import write
+from common.files import write
 
 import numpy as np
 import tensorflow as tf
