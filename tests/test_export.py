@@ -202,7 +202,7 @@ def test_groups_of_32_need_the_indirect_kernels(digits):
     assert operators(exported.data) == {"LceQuantize": 1, "LceBconv2d": 1}
     assert exported.report.layers[0].bytes == 16 * 9 * WORD
     assert exported.report.engines == ("indirect", "reference")
-    assert "runs with           indirect and reference kernels only" in str(exported.report)
+    assert "runs with           indirect and reference engines only" in str(exported.report)
     inputs = samples((4, 4, 64), digits)
     assert_computes_the_same(exported.data, model, inputs, use_indirect_bgemm=True)
     assert exported.verify(inputs["random"], model).outputs[0].relative < 1e-5

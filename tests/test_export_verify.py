@@ -190,7 +190,7 @@ def test_zero_padding_in_int8():
     assert np.abs(model.predict(x, verbose=0)).max() > 20
     assert len(lqf.export.benchmark(exported, runs=2).latencies) == 2
     model = stack(*head[:1], conv(9, 1), FakeQuant(9.0), conv(8, pad_values=0.0), FakeQuant(9.0))
-    assert_one_sentence(lambda: convert(model), ValueError, "has no kernel for this file")
+    assert_one_sentence(lambda: convert(model), ValueError, "has no engine for this file")
 
 
 def test_benchmark():

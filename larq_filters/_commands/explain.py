@@ -38,7 +38,11 @@ def run(args: argparse.Namespace) -> int:
     """Prints the table, and draws the picture if asked for; 1 if the recipe is refused."""
     try:
         recipe = recipes.SGD(
-            *(_rate(args), args.momentum, args.weight_decay, args.nesterov, not args.coupled),
+            _rate(args),
+            args.momentum,
+            args.weight_decay,
+            args.nesterov,
+            not args.coupled,
             dampening=args.dampening,
             clip=args.clip,
         )

@@ -117,7 +117,7 @@ def _check_runs(data: bytes, file: _flatbuffer.File) -> None:
     """Refuses a file that no interpreter of Larq Compute Engine takes."""
     if not file.engines:
         raise ValueError(
-            "Larq Compute Engine has no kernel for this file: zero padding needs float outputs, or "
+            "Larq Compute Engine has no engine for this file: zero padding needs float outputs, or "
             "an even number of channels. Use pad_values=1.0. Received: "
             f"{sorted({op.name for op in file.operators if not op.engines})}"
         )

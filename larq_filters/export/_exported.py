@@ -99,7 +99,9 @@ class Exported:
             _warn_of_old_name("verify(kernel=)", "verify(engine=)")
             engine = kernel
         return _verify.verify(
-            *(self._program, model, inputs),
+            self._program,
+            model,
+            inputs,
             tolerance=tolerance,
             allowed=allowed,
             engine=engine,

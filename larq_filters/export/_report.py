@@ -156,7 +156,7 @@ class Report:
             f"multiply-adds       {self.binary_macs:,} binary, {self.float_macs:,} others",
         ]
         if "default" not in self.engines:
-            lines.append(f"runs with           {' and '.join(self.engines) or 'no'} kernels only")
+            lines.append(f"runs with           {' and '.join(self.engines) or 'no'} engines only")
         for r in self.unpacked:
             text = f"not packed: {r.name}, as {r.reason}: {r.suggestion}"
             lines += ["", *textwrap.wrap(text, WIDTH)]

@@ -33,7 +33,7 @@ class Binaries:
         self._filter, self._state_dtype, self._key = filter, state_dtype, key
         self.update = Update(filter, None if state_dtype is None else seed, jit_compile)
         self._known: dict[Any, Binary] = {}
-        self._flips: list[tf.Variable] = []  # by the binaries' numbers
+        self._flips: list[tf.Variable] = []  # by the binaries' serials
 
     def add(self, variable: tf.Variable) -> list[tf.Variable]:
         """Makes a variable exactly ±1, and creates its filter's state, which is returned."""
@@ -56,7 +56,7 @@ class Binaries:
 
     def flips(self, variable: tf.Variable) -> tf.Variable | None:
         """The counter of a variable's flips; None for one that is not binary."""
-        return self._flips[self._known[self._key(variable)].number] if variable in self else None
+        return self._flips[self._known[self._key(variable)].serial] if variable in self else None
 
     def step(
         self,
@@ -78,7 +78,7 @@ class Binaries:
                 count_flips,
             )
             for binary, count in zip(binaries, flips, strict=count_flips):
-                self._flips[binary.number].assign_add(count, read_value=False)
+                self._flips[binary.serial].assign_add(count, read_value=False)
 
         devices: dict[str, list[Any]] = {}  # more than one with parameter servers
         for gradient, variable in gradients_and_variables:

@@ -11,7 +11,7 @@ import tensorflow as tf
 class Binary(NamedTuple):
     """A binary variable and its filter's state; or the tensors that these hold."""
 
-    number: int
+    serial: int
     """Its own, always the same: what is drawn for its rounding depends on it."""
     weight: Any
     """θ."""
@@ -57,7 +57,7 @@ def flip(
     sign = tf.where(weight < 0, tf.constant(-1, dtype), tf.constant(1, dtype))
     flipped = finite & (sign * output > coefficients["threshold"])
     weight = tf.cast(tf.where(flipped, -sign, sign), weight.dtype)
-    return Binary(binary.number, weight, {**new_state, **kept}), flipped
+    return Binary(binary.serial, weight, {**new_state, **kept}), flipped
 
 
 def wide_dtype(weight: Any) -> tf.DType:

@@ -68,7 +68,7 @@ class Update:
         sizes = [binary.weight.shape.num_elements() for binary in binaries]
         for group in share_out(sizes, self._groups(device)):
             mine = [binaries[i] for i in group]
-            which = (device, *(binary.number for binary in mine))
+            which = (device, *(binary.serial for binary in mine))
             if which not in self._compiled:
                 self._compiled[which] = self._make(device, mine)
             counts = self._compiled[which](
@@ -102,10 +102,10 @@ def _flip_all(
     """What one function does: variable after variable, in blocks if asked; else as `Update`."""
     flips = []
     for binary, gradient in zip(binaries, gradients, strict=True):
-        number, variable, slots = binary
-        rounding = None if seed is None else _rounding.Rounding(seed, step, number, filter.slots)
+        serial, variable, slots = binary
+        rounding = None if seed is None else _rounding.Rounding(seed, step, serial, filter.slots)
         state = {slot: tf.convert_to_tensor(value) for slot, value in slots.items()}
-        old = Binary(number, tf.convert_to_tensor(variable), state)
+        old = Binary(serial, tf.convert_to_tensor(variable), state)
         size = block_size(variable.shape.num_elements()) if blocks else None
         if size is None:
             draws = rounding.at(0) if rounding else None
@@ -162,7 +162,7 @@ def _flip_in_blocks(
     What a block becomes is written in the next iteration: XLA fuses nothing across iterations, so
     no loop overwrites what another has still to read, and nothing is copied to be safe from that.
     """
-    number, weight, state = binary
+    serial, weight, state = binary
     shape, blocks = weight.shape, weight.shape.num_elements() // size
     gradient = tf.reshape(gradient, [-1])
     scalars = {slot: state[slot] for slot in filter.scalar_slots}
@@ -179,7 +179,7 @@ def _flip_in_blocks(
         block |= {slot: tf.bitcast(block[slot], dtype) for slot, dtype in dtypes.items()}
         new, flipped = flip(
             filter,
-            Binary(number, block.pop(_WEIGHT), {**block, **scalars}),
+            Binary(serial, block.pop(_WEIGHT), {**block, **scalars}),
             xla.dynamic_slice(gradient, here, [size]),
             coefficients,
             rounding.at(here[0]) if rounding else None,
@@ -199,7 +199,7 @@ def _flip_in_blocks(
     arrays |= {slot: tf.bitcast(arrays[slot], dtype) for slot, dtype in dtypes.items()}
     arrays = {name: tf.reshape(array, shape) for name, array in arrays.items()}
     weight = arrays.pop(_WEIGHT)
-    return Binary(number, weight, {**arrays, **scalars_done}), flips
+    return Binary(serial, weight, {**arrays, **scalars_done}), flips
 
 
 def _local(binary: Binary, device: str) -> Binary:
@@ -210,4 +210,4 @@ def _local(binary: Binary, device: str) -> Binary:
         return next((replica for replica in replicas if replica.device == device), variable)
 
     state = {slot: local(variable) for slot, variable in binary.state.items()}
-    return Binary(binary.number, local(binary.weight), state)
+    return Binary(binary.serial, local(binary.weight), state)

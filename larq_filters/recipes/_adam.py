@@ -115,7 +115,11 @@ def from_adam(
         ('0.m', '0.v', '1.y')
     """
     recipe = Adam(
-        *(learning_rate, beta_1, beta_2, epsilon, clip),
+        learning_rate,
+        beta_1,
+        beta_2,
+        epsilon,
+        clip,
         weight_decay=weight_decay,
         epsilon_hat=epsilon_hat,
     )

@@ -51,7 +51,11 @@ def recipe_of(optimizer: tf.keras.optimizers.Optimizer, *, clip: float | None = 
             "without it. Received: amsgrad=True"
         )
     return Adam(
-        *(rate, optimizer.beta_1, optimizer.beta_2, optimizer.epsilon, clip),
+        rate,
+        optimizer.beta_1,
+        optimizer.beta_2,
+        optimizer.epsilon,
+        clip,
         weight_decay=weight_decay,
         epsilon_hat=not getattr(optimizer, "adaptive_epsilon", False),
     )

@@ -125,7 +125,11 @@ def from_sgd(
         CascadedEMA(alpha=0.025, gamma=0.5)
     """
     recipe = SGD(
-        *(learning_rate, momentum, weight_decay, nesterov, decoupled),
+        learning_rate,
+        momentum,
+        weight_decay,
+        nesterov,
+        decoupled,
         dampening=dampening,
         clip=clip,
     )
@@ -209,7 +213,11 @@ def explain(
         Quist, Li, van Gemert, ICLR 2023 (arXiv 2303.02452).
     """
     recipe = SGD(
-        *(learning_rate, momentum, weight_decay, nesterov, decoupled),
+        learning_rate,
+        momentum,
+        weight_decay,
+        nesterov,
+        decoupled,
         dampening=dampening,
         clip=clip,
     )
