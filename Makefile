@@ -83,6 +83,8 @@ python:
 	.venv-nightly/bin/pip install --quiet --pre tf-nightly tf-keras-nightly
 	.venv-nightly/bin/pip install --quiet --no-deps --editable .
 	.venv-nightly/bin/pip install --quiet $$(.venv-nightly/bin/python tests/support/nightly.py)
+	# larq asks for NumPy 1, and nightly builds are compiled for NumPy 2: with 1 they crash.
+	.venv-nightly/bin/pip install --quiet --no-deps --upgrade 'numpy>=2'
 	touch $@
 
 clean:

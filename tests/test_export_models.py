@@ -171,6 +171,7 @@ def test_inputs_of_whole_numbers():
     exported.verify(np.random.default_rng(0).integers(0, 10, (5, 8)), model)
 
 
+@pytest.mark.slow  # the quick one of whole networks is test_models.py::test_packs
 def test_birealnet():
     """How it is packed; that it computes the same is tested with the models, on more samples."""
     model = randomize(lqf.models.BiRealNet20((8, 8, 3), width=32))

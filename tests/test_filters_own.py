@@ -8,7 +8,7 @@ import larq_filters as lqf
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import assert_same, model_state
+from helpers import assert_same, model_state, slow_but
 from scipy import signal
 
 
@@ -31,7 +31,7 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", slow_but(["filter"], OPTIMIZERS))
 def test_trains_saves_and_resumes(name, own, digits, make_model, tmp_path):
     decay = tf.keras.optimizers.schedules.PolynomialDecay(0.05, 40, 0.0)
     make = OPTIMIZERS[name]

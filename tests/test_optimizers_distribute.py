@@ -170,7 +170,7 @@ def everything_of(strategy, variable):
     return [v.numpy() for v in strategy.experimental_local_results(variable)]
 
 
-@pytest.mark.parametrize("made", ["inside", "outside"])
+@pytest.mark.parametrize("made", slow_but(["inside"], ["inside", "outside"]))
 def test_real_numbers_follow_one_device_within_rounding(made, digits, mirrored):
     """At every step; also with an optimizer that was made outside of the strategy's scope.
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import saved
 import tensorflow as tf
-from helpers import assert_same
+from helpers import assert_same, slow_but
 
 VERSIONS = sorted(path.name for path in saved.FOLDER.iterdir() if path.is_dir())
+QUICK = [("cascaded_ema", s) for s in saved.FORMATS["cascaded_ema"]]
+QUICK += [(name, ".keras") for name in ("decoupled_sgd", "bfloat16", "latent_sgd")]
 FILES = [(name, suffix) for name, suffixes in saved.FORMATS.items() for suffix in suffixes]
 
 
@@ -35,7 +37,7 @@ def load(version, name, suffix):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize(("name", "suffix"), FILES)
+@pytest.mark.parametrize(("name", "suffix"), slow_but(QUICK, FILES))
 def test_files_of_earlier_versions_go_on(version, name, suffix):
     model = load(version, name, suffix)
     half, whole, config = recorded(version, name)

@@ -142,6 +142,10 @@ def test_within_a_step_that_xla_compiles_as_a_whole():
 # Memory
 
 
+# Instructions that move nothing.
+FREE = ("parameter", "get-tuple-element", "tuple", "while", "call", "constant", "bitcast")
+
+
 def words_per_weight(hlo, size):
     """Words that a compiled step moves between memory and cache for each of `size` weights.
 
@@ -154,16 +158,16 @@ def words_per_weight(hlo, size):
     entry = re.search(r"^ENTRY %([\w.\-]+)", hlo, re.M)[1]
     moved = 0
     for name in [entry, *re.findall(r" while\(.*body=%([\w.\-]+)", hlo)]:
-        lines = re.findall(r"^ +(?:ROOT )?%([\w.\-]+) = (.*)$", computations[name], re.M)
+        lines = instructions(computations[name])
         elements = {result: number_of_elements(line) for result, line in lines}
         arrays = set()
         for result, line in lines:
             kind = re.search(r" ([a-z\-]+)\(", line)[1]
-            read = [elements[n] for n in re.findall(r"%([\w.\-]+)", line) if n in elements]
+            read = [elements[n] for n in re.findall(r"%([\w.\-#]+)", line) if n in elements]
             called = re.search(r"calls=%([\w.\-]+)", line)
             if kind == "get-tuple-element" and elements[result] == size:
                 arrays.add(re.search(r"index=(\d+)", line)[1])
-            if kind in ("parameter", "get-tuple-element", "tuple", "while", "constant", "bitcast"):
+            if kind in FREE:
                 continue
             if name == entry:
                 if kind == "slice" or (called and " slice(" in computations[called[1]]):
@@ -175,6 +179,17 @@ def words_per_weight(hlo, size):
         if name != entry:
             moved += size * len(arrays)
     return moved / size
+
+
+def instructions(computation):
+    """Pairs of a result and what computes it."""
+    lines = re.findall(r"^ +(?:ROOT )?%([\w.\-]+) = (.*)$", computation, re.M)
+    for result, line in lines:  # XLA after TensorFlow 2.22 writes %tuple#1 in other instructions
+        shapes = re.sub(r"\{[\d,]*\}", "", line)
+        for index in sorted(set(re.findall(rf"%{re.escape(result)}#(\d+)", computation))):
+            shape = re.findall(r"\w+\[[\d,]*\]", shapes)[int(index)]
+            lines.append((f"{result}#{index}", f"{shape} get-tuple-element(), index={index}"))
+    return lines
 
 
 def number_of_elements(line):
