@@ -38,22 +38,27 @@ FOLDER = ROOT / "build" / "mutants"
 TIMEOUT = 240  # seconds
 NO_TESTS = 5  # pytest's exit code when no test ran the changed line: the mutant survives
 FILTERS = ("filters", "optimizers_oracles", "recipes")
+UPDATE = ("optimizers_update", "optimizers_distribute")
 RECIPES = ("recipes", "recipes_explain", "conversion_continue")
-FILES = ("export_verify", "export_models", "commands_export")
+VERIFYING = ("export_verify", "export_models", "commands_export")
 PACKING = ("export", "export_files", "export_models")
 ELEMENTARY, FLIP = "filters/_elementary.py", "optimizers/_flip.py"
 TESTS = {  # by module: the files with the tests that concern it
     "filters/_base.py": FILTERS,
     ELEMENTARY: FILTERS,
+    "filters/_cascade.py": FILTERS,
+    "filters/_coupled_sgd.py": FILTERS,
     "filters/_iir.py": FILTERS,
     FLIP: ("optimizers_oracles", "optimizers_flip"),
-    "optimizers/_update.py": ("optimizers_update", "optimizers_distribute"),
+    "optimizers/_binaries.py": UPDATE,
+    "optimizers/_update.py": UPDATE,
     "optimizers/_rounding.py": ("optimizers_rounding",),
-    "recipes/_latent.py": RECIPES,
-    "recipes/_sgd.py": RECIPES,
+    "recipes/_form.py": RECIPES,
+    "recipes/_adam.py": RECIPES,
+    "recipes/_optimizers.py": RECIPES,
     "conversion.py": ("conversion", "conversion_continue"),
-    "export/_verify.py": FILES,
-    "export/_exported.py": FILES,
+    "export/_verify.py": VERIFYING,
+    "export/_program.py": VERIFYING,
     "export/_packing.py": PACKING,
     "export/_rewrite.py": PACKING,
 }
@@ -350,6 +355,8 @@ def main():
         drawn = sample(module, -(-args.number // len(TESTS)), args.seed)
         for name, code in {**drawn, **dict(named(module))}.items():
             mutants[name] = (module, code)
+
+    results = {name: result for name, result in results.items() if name in mutants}
 
     def is_done(name):
         result = results.get(name, {})
