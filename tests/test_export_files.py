@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from export_helpers import (
+    BINARY,
     assert_computes_the_same,
     conv,
     layers,
@@ -303,6 +304,24 @@ def test_saving_where_it_cannot_be(folder, tmp_path):
     with pytest.raises(OSError):
         exported.save(tmp_path / folder / "model.tflite")
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_dense_layer_behind_batch_norm_is_found():
+    """The converter multiplies batch norm's factors into the weights, input by input."""
+    model = stack(
+        Q.QuantDense(40, use_bias=False, **BINARY),
+        layers.BatchNormalization(),
+        Q.QuantDense(24, use_bias=False, **BINARY),
+        layers.BatchNormalization(),
+        layers.Flatten(),
+        Q.QuantDense(10, name="last"),
+        shape=(64,),
+    )
+    variables = {v.name: v for v in model.variables}
+    assert len(variables) == len(model.variables)
+    report = convert(model).report
+    assert report.layers[-1].name == "last" and report.layers[-1].operator == "FULLY_CONNECTED"
+    assert report.layers[-1].bytes == 4 * 24 * 10
 
 
 def test_operators_of_a_layer_whose_weights_are_not_in_the_file():

@@ -73,6 +73,108 @@ def test_verify_counts_what_is_not_finite():
     assert_one_sentence(lambda: exported.verify(x, model), ValueError, "with 2 values that are not")
 
 
+@pytest.mark.parametrize("spoiled", [np.nan, np.inf])
+def test_verify_refuses_what_is_not_finite(spoiled):
+    """Of the model: nothing compares with it. Of the file alone: it computes something else."""
+    model = stack(conv(4), layers.BatchNormalization(), shape=(4, 4, 8))
+    exported, x = convert(model), np.random.default_rng(0).normal(size=(3, 4, 4, 8))
+    gamma, *others = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([np.full_like(gamma, spoiled), *others])
+    text = "the model itself gives NaN or infinity"
+    assert_one_sentence(lambda: exported.verify(x, model), ValueError, text)
+    wrong = convert(model)
+    model.layers[-1].set_weights([gamma, *others])
+    with pytest.raises(lqf.export.Mismatch, match="computes something else"):
+        wrong.verify(x, model, allowed=0.99)
+
+
+# Larq Compute Engine corrects zero padding on the assumption that the image is the larger one.
+OVER = {
+    "3 over 2": (dict(kernel_size=3), (2, 2, 32), False),
+    "3 over 3": (dict(kernel_size=3), (3, 3, 32), True),
+    "4 over 3": (dict(kernel_size=4), (3, 3, 32), False),
+    "5 over 4": (dict(kernel_size=5), (4, 4, 32), False),
+    "dilated": (dict(kernel_size=3, dilation_rate=2), (4, 4, 32), False),
+    "dilated, in 5": (dict(kernel_size=3, dilation_rate=2), (5, 5, 32), True),
+    "high": (dict(kernel_size=(3, 1)), (2, 8, 32), False),
+    "wide": (dict(kernel_size=(1, 3)), (2, 8, 32), True),
+    "ones": (dict(kernel_size=3, pad_values=1.0), (2, 2, 32), True),
+    "valid": (dict(kernel_size=1, padding="valid"), (1, 1, 32), True),
+}
+
+
+@pytest.mark.parametrize("name", OVER)
+def test_only_engines_that_compute_right_are_offered(name):
+    arguments, shape, every = OVER[name]
+    arguments = {"padding": "same", "use_bias": False, **arguments}
+    model = stack(Q.QuantConv2D(8, **arguments, **BINARY), shape=shape)
+    exported = convert(model)
+    engines = ("default", "indirect", "reference") if every else ("reference",)
+    assert exported.report.engines == engines
+    x = np.random.default_rng(0).normal(size=(4, *shape)).astype("float32")
+    exported.verify(x, model)
+    for name, option in {"default": {}, "indirect": {"use_indirect_bgemm": True}}.items():
+        got = lce.testing.Interpreter(exported.data, **option).predict(x)
+        assert np.allclose(got, model(x), atol=1e-3) == every, name
+
+
+@pytest.mark.parametrize("layer", ["LSTM", "Bidirectional", "unrolled", "cell", "GRU"])
+def test_recurrent_layers_are_right_or_refused(layer):
+    inputs = keras.Input((5, 3))
+    outputs = {
+        "LSTM": lambda: layers.LSTM(4),
+        "Bidirectional": lambda: layers.Bidirectional(layers.LSTM(4)),
+        "unrolled": lambda: layers.LSTM(4, unroll=True),
+        "cell": lambda: layers.RNN(layers.LSTMCell(4)),
+        "GRU": lambda: layers.GRU(4),
+    }[layer]()(inputs)
+    model = keras.Model(inputs, outputs)
+    if layer in ("LSTM", "Bidirectional"):
+        assert_one_sentence(lambda: convert(model), ValueError, "use LSTM(unroll=True)")
+    else:
+        x = np.random.default_rng(0).normal(size=(4, 5, 3))
+        convert(model).verify(x, model)
+
+
+def test_every_engine_is_verified(monkeypatch):
+    """One that computes something else is named, and far from rounding that is not the word."""
+    model = stack(conv(), conv(8), shape=(4, 4, 32))
+    exported = convert(model)
+    original = lqf.export._lce.Interpreter.predict
+
+    def predict(self, values):
+        outputs = original(self, values)
+        return [-o for o in outputs] if self._run is spoiled[0] else outputs
+
+    spoiled = [None]
+    interpreter = lqf.export._program.Program.interpreter
+
+    def spoil(self, engine=None, threads=1):
+        made = interpreter(self, engine, threads)
+        spoiled[0] = made._run if engine == "indirect" else spoiled[0]
+        return made
+
+    monkeypatch.setattr(lqf.export._program.Program, "interpreter", spoil)
+    monkeypatch.setattr(lqf.export._lce.Interpreter, "predict", predict)
+    x = np.random.default_rng(0).normal(size=(4, 4, 4, 32))
+    with pytest.raises(lqf.export.Mismatch, match="engine 'indirect'") as error:
+        exported.verify(x, model)
+    assert "rounding" not in str(error.value)
+    exported.verify(x, model, engine="default")
+
+
+def test_a_shared_layer_is_binarized_if_every_call_is():
+    """A call on ±1 and one on reals: the file holds one of them in floats."""
+    inputs = keras.Input((4, 4, 32))
+    shared = Q.QuantConv2D(32, 1, kernel_quantizer="ste_sign", use_bias=False, name="shared")
+    signs = lq.quantizers.SteSign()(inputs)
+    for order in ((signs, inputs), (inputs, signs)):
+        shared_too = type(shared).from_config(shared.get_config())
+        model = keras.Model(inputs, [shared_too(tensor) for tensor in order])
+        record = convert(model).report.layers[0]
+        assert record.input_bits == 32 and "not binarized" in record.reason
+
+
 def test_verify_refuses_another_model_and_bad_tolerances():
     model = stack(conv(4), shape=(4, 4, 8))
     exported, x = convert(model), np.ones((2, 4, 4, 8))

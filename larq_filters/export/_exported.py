@@ -85,11 +85,12 @@ class Exported:
                 rounding of a real layer, to int8 above all, may turn a sign that is next to 0, and
                 others after it.
             engine: Which of Larq Compute Engine's implementations runs the file, one of
-                `report.engines`; by default the first of them.
+                `report.engines`; by default each of them, the first on all samples and the others
+                on 16.
             kernel: The old name of `engine`.
 
         Returns:
-            The differences, for each output.
+            The differences, for each output, with the first engine.
 
         Raises:
             Mismatch: More samples than allowed differ by more than the tolerance.

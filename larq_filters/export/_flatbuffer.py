@@ -94,12 +94,19 @@ class Operator:
         if self.name != "LceBconv2d":
             return tuple(_lce.ENGINES)
         engines = ["indirect", "reference"] if self.groups > 1 else list(_lce.ENGINES)
-        zeros = self.options["padding"] == 0 and self.options["pad_values"] == 0
-        if zeros and (
-            self.outputs[0].dtype != "FLOAT32" or self.options["fused_activation_function"]
-        ):
+        if self.options["padding"] != 0 or self.options["pad_values"] != 0:
+            return tuple(engines)
+        if self.outputs[0].dtype != "FLOAT32" or self.options["fused_activation_function"]:
             return ("reference",) if self.options["channels_in"] % 2 == 0 else ()
-        return tuple(engines)
+        return ("reference",) if self._reaches_over_the_image() else tuple(engines)
+
+    def _reaches_over_the_image(self) -> bool:
+        """Whether the kernel is larger than the image: zero padding is then corrected wrongly."""
+        image, weights = self.inputs[0], self.inputs[1]
+        assert image is not None and weights is not None
+        dilations = self.options["dilation_height_factor"], self.options["dilation_width_factor"]
+        sizes = zip(image.shape[1:3], weights.shape[1:3], dilations, strict=True)
+        return any((k - 1) * dilation + 1 > n for n, k, dilation in sizes if k > 1)
 
     @property
     def macs(self) -> int:

@@ -30,6 +30,12 @@ def check(model: Any) -> None:
                 "loaded: import or register it first, or save the model as .keras. Received: "
                 f"layer '{layer.name}' of class {type(layer).__name__}"
             )
+        if isinstance(layer, tf.keras.layers.LSTM) and not layer.unroll:
+            raise ValueError(
+                "Larq Compute Engine makes something else of an LSTM that is not unrolled: use "
+                "LSTM(unroll=True) or RNN(LSTMCell(units)), which take the same weights. Received: "
+                f"layer '{layer.name}'"
+            )
         if layer.compute_dtype not in ("float32", None) and layer.weights:
             raise ValueError(
                 "a file computes in float32, not in mixed precision: build the model under the "

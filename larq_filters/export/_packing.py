@@ -40,7 +40,8 @@ def match(file: File, kernels: list[Kernel], calls: Mapping[int, Call]) -> list[
     """The operators that compute with each kernel, found by its weights.
 
     Names alone do not do: where layers merge, the converter keeps the name of any of them. Batch
-    norm may scale the weights of an output channel, and so turn their signs.
+    norm after a layer may scale the weights of an output channel, and so turn their signs; batch
+    norm before it, those of an input channel.
     """
     free = [op for op in file.operators if op.weights is not None]
     found = []
@@ -48,6 +49,8 @@ def match(file: File, kernels: list[Kernel], calls: Mapping[int, Call]) -> list[
         call = calls.get(id(kernel.layer), Call())
         parts = _parts(kernel)
         candidates = [op for op in free if any(_same(part, op.rows) for part in parts)]
+        if not candidates and kernel.precision > 1:
+            candidates = [op for op in free if any(_scaled(part, op.rows) for part in parts)]
         candidates.sort(key=lambda op: not any(f"{s}/" in op.names for s in call.scopes))  # stable
         matches = candidates[: len(parts) * max(1, len(call.scopes))]
         free = [op for op in free if op not in matches]
@@ -126,6 +129,20 @@ def _same(one: np.ndarray, two: np.ndarray | None) -> bool:
         two.astype(np.float64), axis=1
     )
     return bool((product >= (1.0 - 1e-3) * norms).all())
+
+
+def _scaled(one: np.ndarray, two: np.ndarray | None) -> bool:
+    """Whether a matrix is another one with factors for its rows and for its columns."""
+    if two is None or one.shape != two.shape or one.size < 4 * sum(one.shape):
+        return False  # of a small one, this would be no evidence
+    one, two = one.astype(np.float64), two.astype(np.float64)
+    rows, columns = np.ones((one.shape[0], 1)), np.ones((1, one.shape[1]))
+    for _ in range(3):  # alternating least squares
+        part = one * rows
+        columns = (part * two).sum(0, keepdims=True) / np.maximum((part**2).sum(0), 1e-30)
+        part = one * columns
+        rows = (part * two).sum(1, keepdims=True) / np.maximum((part**2).sum(1), 1e-30)[:, None]
+    return bool(np.linalg.norm(two - one * rows * columns) <= 1e-3 * np.linalg.norm(two))
 
 
 def unmatched(file: File, call: Call) -> list[Operator]:

@@ -12,7 +12,12 @@ import tensorflow as tf
 
 @dataclasses.dataclass
 class Call:
-    """The calls of a layer that has kernels: their name scopes, and what the first was given."""
+    """The calls of a layer that has kernels.
+
+    Args:
+        scopes: Their name scopes.
+        binarized: Whether each of them binarizes its input, or is given one that is ±1.
+    """
 
     scopes: list[str] = dataclasses.field(default_factory=list)
     binarized: bool = False
@@ -93,9 +98,9 @@ def _watch(layer: Any, calls: dict[int, Call]) -> None:
 
     @tf.autograph.experimental.do_not_convert
     def watched(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        record = calls.setdefault(id(layer), Call())
+        record = calls.setdefault(id(layer), Call(binarized=True))
         record.scopes.append(tf.get_current_name_scope())
-        record.binarized = is_binarized(layer, inputs)
+        record.binarized &= is_binarized(layer, inputs)
         return call(inputs, *args, **kwargs)
 
     layer.call = watched
