@@ -37,8 +37,9 @@ def select_keras_2() -> None:
             "larq_filters needs Keras 2, which is the package `tf_keras` in the version of your "
             "TensorFlow: `pip install tf_keras`."
         ) from error
+    folder = None
     if before is None and "tensorflow" in sys.modules:
-        _redirect_imports()
+        folder = _redirect_imports()
 
     import tensorflow as tf
 
@@ -46,14 +47,16 @@ def select_keras_2() -> None:
     if not module.startswith("tf_keras."):
         if before is None:
             del os.environ[_VARIABLE]
+        if folder is not None:
+            tf.__path__.remove(folder)
         raise ImportError(
             "larq_filters needs Keras 2, but Keras 3 is already loaded as `tf.keras`. "
             f"{_WAY_OUT} Received: tf.keras.Model from {module}"
         )
 
 
-def _redirect_imports() -> None:
-    """Makes ``from tensorflow.keras import ...`` find Keras 2, as ``tf.keras`` will.
+def _redirect_imports() -> str | None:
+    """Makes ``from tensorflow.keras import ...`` find Keras 2; returns what it added to the path.
 
     TensorFlow decides where these imports lead when it is itself imported, which was before the
     environment variable was set.
@@ -65,6 +68,8 @@ def _redirect_imports() -> None:
         folder = os.path.dirname(os.path.dirname(keras_2.__file__))
         if folder not in tf.__path__:
             tf.__path__.insert(0, folder)
+            return folder
+    return None
 
 
 select_keras_2()

@@ -84,7 +84,7 @@ def continue_from_latent(model: tf.keras.Model) -> tf.keras.Model:
             is left as it was.
 
     Returns:
-        The new model, compiled with a `FilteredFlip`, and the same loss and metrics.
+        The new model, compiled with a `FilteredFlip`, and the same loss, metrics and settings.
 
     Raises:
         TypeError: Another optimizer.
@@ -132,6 +132,8 @@ def continue_from_latent(model: tf.keras.Model) -> tf.keras.Model:
         **clipping,
     )
     compiled = model._get_compile_args()
+    given = model.get_compile_config() or {}
+    compiled |= {name: given.get(name) for name in ("steps_per_execution", "jit_compile")}
     new_model.compile(**{**compiled, "optimizer": new}, run_eagerly=model._run_eagerly)
     optimizer.build(model.trainable_variables)  # if it has not trained yet
     new.build(new_model.trainable_variables)

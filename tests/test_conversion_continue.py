@@ -90,6 +90,16 @@ def test_loss_and_metrics_are_kept(digits, make_model):
     assert one == two and set(one) == {"loss", "accuracy"}
 
 
+def test_settings_of_compile_are_kept(digits, make_model):
+    latent = make_model()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    latent.compile("adam", loss, steps_per_execution=4, jit_compile=True)
+    latent.fit(*digits, verbose=0, steps_per_epoch=4)
+    model = continue_from_latent(latent)
+    assert int(model._steps_per_execution) == 4 and model.jit_compile is True
+    assert not model.run_eagerly
+
+
 def dense(**kwargs):
     arguments = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip", **kwargs}
     return lq.layers.QuantDense(2, input_shape=(3,), name="q", **arguments)

@@ -226,6 +226,12 @@ def test_serializes_by_value(name):
     assert {filter: "found"}[again] == "found"
 
 
+@pytest.mark.parametrize("name", STATEFUL)
+def test_repr_is_the_call_that_makes_it(name):
+    filter = STATEFUL[name]
+    assert eval(repr(filter), {n: getattr(F, n) for n in F.__all__}) == filter
+
+
 def test_filters_differ_by_type_and_value():
     assert len(set(FILTERS.values())) == len(FILTERS)
     assert F.EMA(0.1) != F.EMA(0.2) and F.EMA(0.1) != "EMA"

@@ -89,13 +89,15 @@ def test_an_explicit_wish_for_keras_3_is_not_overruled():
     assert "Received: TF_USE_LEGACY_KERAS='0'" in result.stderr.strip().splitlines()[-1]
 
 
-def test_a_failed_import_leaves_the_environment_alone():
+def test_a_failed_import_leaves_everything_alone():
     result = run(
         "import os, tensorflow as tf; tf.keras.layers\n"
         "try:\n import larq_filters\nexcept ImportError: pass\n"
-        "print('TF_USE_LEGACY_KERAS' in os.environ)"
+        "print('TF_USE_LEGACY_KERAS' in os.environ)\n"
+        "from tensorflow.keras.layers import Dense\n"
+        "print(Dense.__module__.split('.')[0], tf.keras.Model.__module__.split('.')[0])"
     )
-    assert result.stdout == "False\n", result.stderr
+    assert result.stdout == "False\nkeras keras\n", result.stderr
 
 
 @pytest.mark.slow

@@ -196,11 +196,42 @@ BAD = {
         TypeError,
         "legacy.Adam",
     ),
-    "larq's": (
+    "larq's Bop": (
         lambda: FilteredFlip(real_optimizer=lq.optimizers.Bop()),
         TypeError,
-        "legacy.Bop",
+        "recipes.bop is larq's Bop",
     ),
+    "larq's CaseOptimizer": (
+        lambda: FilteredFlip(
+            real_optimizer=lq.optimizers.CaseOptimizer(
+                (lq.optimizers.Bop.is_binary_variable, lq.optimizers.Bop()),
+                default_optimizer=keras.optimizers.legacy.Adam(),
+            )
+        ),
+        TypeError,
+        "takes the place of a CaseOptimizer",
+    ),
+    "latent": (
+        lambda: FilteredFlip(real_optimizer=lqf.optimizers.LatentSGD()),
+        TypeError,
+        "LatentSGD",
+    ),
+    "latent in latent": (
+        lambda: lqf.optimizers.LatentSGD(real_optimizer=lqf.optimizers.LatentSGD()),
+        TypeError,
+        "LatentSGD",
+    ),
+    "its own name": (lambda: FilteredFlip(real_optimizer="FilteredFlip"), TypeError, "neither"),
+    "momentum": (lambda: FilteredFlip(momentum=0.9), ValueError, "gamma = 1 − momentum"),
+    "no momentum": (lambda: FilteredFlip(momentum=0.0), ValueError, "momentum=0.0"),
+    "nesterov": (lambda: FilteredFlip(nesterov=True), ValueError, "from_sgd(..., nesterov"),
+    "beta_1": (lambda: FilteredFlip(beta_1=0.9), ValueError, "from_adam(..., beta_1"),
+    "beta_2": (lambda: FilteredFlip(beta_2=0.9), ValueError, "from_adam(..., beta_2"),
+    "epsilon": (lambda: FilteredFlip(epsilon=1e-7), ValueError, "from_adam(..., epsilon"),
+    "amsgrad": (lambda: FilteredFlip(amsgrad=True), ValueError, "AMSGrad is not a filter"),
+    "old decay": (lambda: FilteredFlip(decay=1e-4), ValueError, "`decay_steps` makes alpha"),
+    "ema_momentum": (lambda: FilteredFlip(ema_momentum=0.9), ValueError, "not binary"),
+    "filter's class": (lambda: FilteredFlip(filter=F.EMA), TypeError, "filters.EMA(0.01)"),
     "scaler": (
         lambda: FilteredFlip(real_optimizer=keras.mixed_precision.LossScaleOptimizer(SGD())),
         TypeError,
@@ -215,6 +246,51 @@ BAD = {
     "learning rate": (lambda: FilteredFlip(learning_rate=0.1), ValueError, "learning_rate=0.1"),
     "lr": (lambda: FilteredFlip(lr=0.1), ValueError, "lr=0.1"),
 }
+
+
+def test_keras_finds_it_by_name():
+    assert type(keras.optimizers.get("FilteredFlip")) is FilteredFlip
+    model = keras.Sequential([keras.layers.Dense(1, input_shape=(1,))])
+    model.compile("FilteredFlip")
+    assert type(model.optimizer) is FilteredFlip
+
+
+def test_repr_says_what_it_is():
+    optimizer = FilteredFlip(filter=F.EMA(0.5), threshold=0.25, real_optimizer="sgd")
+    assert repr(optimizer) == (
+        "FilteredFlip(filter=EMA(alpha=0.5), threshold=0.25, real_optimizer='SGD')"
+    )
+
+
+def test_whole_numbers_of_any_kind():
+    one, two = FilteredFlip(decay_steps=40.0), FilteredFlip(decay_steps=np.int64(40))
+    assert one.filter == two.filter == FilteredFlip(decay_steps=40).filter
+    assert FilteredFlip(state_dtype="float32").get_config()["state_dtype"] is None
+
+
+def test_weight_decay_with_exceptions():
+    """Of the real optimizer, to which it is passed on."""
+    variables = [tf.Variable([2.0], name=name) for name in ("kernel", "bias")]
+    optimizer = FilteredFlip(real_optimizer=keras.optimizers.SGD(1.0, weight_decay=0.1))
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    with pytest.warns(UserWarning, match="no binary variable"):
+        optimizer.apply_gradients([(tf.zeros(1), variable) for variable in variables])
+    assert [float(v) for v in variables] == pytest.approx([1.8, 2.0])
+
+
+@pytest.mark.filterwarnings("ignore:FilteredFlip found no binary")
+def test_steps_counted_in_int32():
+    optimizer, variable = FilteredFlip(real_optimizer="sgd"), tf.Variable([1.0])
+    optimizer.iterations = tf.Variable(5, dtype=tf.int32)
+    optimizer.apply_gradients([(tf.ones(1), variable)])
+    assert int(optimizer.iterations) == 6 and float(variable) < 1.0
+
+
+def test_a_config_is_left_as_it_was():
+    config = FilteredFlip(real_optimizer=keras.optimizers.Adam(decay(0.1))).get_config()
+    before = repr(config)
+    FilteredFlip.from_config(config)
+    assert repr(config) == before
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -80,6 +80,10 @@ class Cascade(Filter):
         return max(stage.time_constant for stage in self.filters)
 
     @override
+    def __repr__(self) -> str:
+        return f"Cascade({', '.join(map(repr, self.filters))})"
+
+    @override
     def __str__(self) -> str:
         return f"Cascade({', '.join(map(str, self.filters))})"
 

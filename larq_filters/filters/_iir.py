@@ -124,6 +124,10 @@ class IIR(Filter):
         return np.array([[fixed(value) for value in row] for row in self.sections])
 
     @override
+    def __repr__(self) -> str:
+        return f"IIR.from_sos({[list(row) for row in self.sections]!r})"
+
+    @override
     def __str__(self) -> str:
         rows = (f"[{', '.join(map(short, row))}]" for row in self.sections)
         return f"IIR.from_sos([{', '.join(rows)}])"

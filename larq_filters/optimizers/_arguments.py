@@ -23,10 +23,22 @@ _NO_MAGNITUDE = {
     "learning_rate": "a binary weight has no magnitude for it to scale. Set `alpha`, which Keras' "
     "callbacks then know as `learning_rate`",
     "lr": "a binary weight has no magnitude for it to scale. Set `alpha`, which Keras' callbacks "
-    "then know as `lr`",
+    "then know as `learning_rate`",
     "weight_decay": "a binary weight has no magnitude to shrink. What it does to a latent weight "
     "is alpha = learning rate · weight decay",
     "use_ema": "an average of binary weights is not binary",
+}
+_TRANSLATED = {
+    "momentum": "it is a filter. Set gamma = 1 − momentum",
+    "nesterov": "momentum is a filter. Give "
+    "filter=larq_filters.recipes.from_sgd(..., nesterov=True)",
+    "beta_1": "Adam is a filter. Give filter=larq_filters.recipes.from_adam(..., beta_1=...)",
+    "beta_2": "Adam is a filter. Give filter=larq_filters.recipes.from_adam(..., beta_2=...)",
+    "epsilon": "Adam is a filter. Give filter=larq_filters.recipes.from_adam(..., epsilon=...)",
+    "amsgrad": "AMSGrad is not a filter over gradients. Adam without it is "
+    "filter=larq_filters.recipes.from_adam(...)",
+    "decay": "`decay_steps` makes alpha decay to 0, and alpha takes any schedule of Keras",
+    "ema_momentum": "an average of binary weights is not binary",
 }
 
 
@@ -56,9 +68,12 @@ def state_dtype(value: Any) -> str | None:
         name = tf.as_dtype(value).name
     except TypeError:
         name = None
+    if name == "float32":
+        return None
     if name != "bfloat16":
         raise ValueError(
-            "state_dtype is None, which keeps the filters' state in full, or 'bfloat16'. "
+            "state_dtype is None or 'float32', which keep the filters' state in full, or "
+            "'bfloat16'. "
             f"Received: state_dtype={value!r}"
         )
     return name
@@ -72,6 +87,8 @@ def decayed(name: str, value: Any, steps: Any) -> Any:
         "the number of steps of the whole training, epochs times steps per epoch: a whole number "
         "from 1 on, or None"
     )
+    if isinstance(steps, float) and steps.is_integer():  # such as epochs * images / batch_size
+        steps = int(steps)
     steps = whole_number("decay_steps", steps, least=1, meaning=meaning)
     if isinstance(value, Schedule):
         raise ValueError(
@@ -90,12 +107,13 @@ def seed(value: Any) -> int:
 
 
 def no_magnitude(kwargs: Mapping[str, Any]) -> None:
-    """Refuses arguments of Keras optimizers that only a weight with a magnitude can have."""
-    for name, reason in _NO_MAGNITUDE.items():
-        if kwargs.get(name):
+    """Refuses arguments of Keras optimizers that binary weights lack, and translates them."""
+    for name, value in kwargs.items():
+        reason = _TRANSLATED.get(name) or (_NO_MAGNITUDE.get(name) if value else None)
+        if reason is not None:
             raise ValueError(
                 f"FilteredFlip has no `{name}`: {reason}. For the real variables, set it on "
-                f"`real_optimizer`. Received: {name}={kwargs[name]}"
+                f"`real_optimizer`. Received: {name}={value}"
             )
 
 
@@ -107,26 +125,35 @@ def strategy(strategy: tf.distribute.Strategy) -> None:
             raise ValueError(f"under {name}, {reason}: {way_out}. Received: strategy={name}")
 
 
-def real_optimizer(identifier: Any, refused: type) -> tf.keras.optimizers.Optimizer:
+def real_optimizer(identifier: Any) -> tf.keras.optimizers.Optimizer:
     """A Keras 2 optimizer, of the current class, that can train on its own."""
     way_out = "give the name, config or instance of a tf.keras optimizer, such as 'adam'"
-    if isinstance(identifier, tf.keras.optimizers.legacy.Optimizer):
-        name = type(identifier).__name__
+    kind = type(identifier)
+    if kind.__module__.startswith("larq.") and kind.__name__ in ("Bop", "CaseOptimizer"):
         raise TypeError(
-            "real_optimizer is of Keras' legacy class, which the current one cannot hold: use "
-            f"tf.keras.optimizers.{name}. "
-            f"Received: real_optimizer=tf.keras.optimizers.legacy.{name}"
+            "real_optimizer trains the real variables only. larq_filters.recipes.bop is larq's "
+            "Bop, and FilteredFlip takes the place of a CaseOptimizer: "
+            f"{way_out}. Received: real_optimizer=larq.optimizers.{kind.__name__}"
         )
-    if isinstance(identifier, refused | tf.keras.mixed_precision.LossScaleOptimizer):
+    if isinstance(identifier, tf.keras.optimizers.legacy.Optimizer):
+        known = hasattr(tf.keras.optimizers, kind.__name__)
         raise TypeError(
-            "real_optimizer trains the real variables only, so it is neither a FilteredFlip nor a "
-            f"LossScaleOptimizer, which goes around one: {way_out}. "
-            f"Received: real_optimizer={type(identifier).__name__}"
+            "real_optimizer is of Keras' legacy class, which the current one cannot hold: "
+            f"{f'use tf.keras.optimizers.{kind.__name__}' if known else way_out}. "
+            f"Received: real_optimizer=tf.keras.optimizers.legacy.{kind.__name__}"
+        )
+    is_scaler = isinstance(identifier, tf.keras.mixed_precision.LossScaleOptimizer)
+    if is_scaler or hasattr(identifier, "real_optimizer"):
+        raise TypeError(
+            "real_optimizer trains the real variables only, so it is neither a FilteredFlip, a "
+            f"LatentSGD nor a LossScaleOptimizer, which goes around one: {way_out}. "
+            f"Received: real_optimizer={kind.__name__}"
         )
     try:
-        return tf.keras.optimizers.get(identifier)
+        optimizer = tf.keras.optimizers.get(identifier)
     except (AttributeError, TypeError, ValueError) as error:
         raise TypeError(
             f"real_optimizer is not an optimizer of Keras 2: {way_out}. "
             f"Received: real_optimizer={identifier!r}"
         ) from error
+    return optimizer if optimizer is identifier else real_optimizer(optimizer)

@@ -130,7 +130,8 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
             )
         elif not isinstance(filter, Filter):
             raise TypeError(
-                f"filter must be a larq_filters.filters.Filter. Received: filter={filter!r}"
+                "filter is an instance of a class in larq_filters.filters, such as "
+                f"larq_filters.filters.EMA(0.01). Received: filter={filter!r}"
             )
         super().__init__(
             name=name,
@@ -144,7 +145,7 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
         self._state_dtype = _arguments.state_dtype(state_dtype)
         self._seed = _arguments.seed(seed)
         self._filter = self._no_dependency(filter)
-        self._real_optimizer = _arguments.real_optimizer(real_optimizer, refused=FilteredFlip)
+        self._real_optimizer = _arguments.real_optimizer(real_optimizer)
         given = {"threshold": _arguments.threshold(threshold), **filter.coefficients}
         self._given = self._no_dependency(given)
         self._create_coefficients(given)
@@ -152,6 +153,13 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
             Binaries(filter, self._state_dtype, self._seed, self.jit_compile, self._var_key)
         )
         self.count_flips = False
+
+    def __repr__(self) -> str:
+        threshold = self._given["threshold"]
+        return (
+            f"{type(self).__name__}(filter={self._filter!r}, threshold={threshold!r}, "
+            f"real_optimizer={self._real_optimizer.name!r})"
+        )
 
     # Hyperparameters
 
@@ -281,7 +289,8 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
             binary = [(g, v) for g, v in pairs if v in self._binaries]
             if real:
                 # A loss scaler counts the steps that it skips here only.
-                self._real_optimizer.iterations.assign(self.iterations)
+                counter = self._real_optimizer.iterations
+                counter.assign(tf.cast(self.iterations, counter.dtype))
                 self._real_optimizer.apply_gradients(real, skip_gradients_aggregation=True)
             step = functools.partial(
                 self._binaries.step,
@@ -292,6 +301,13 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
             return tf.__internal__.distribute.interim.maybe_merge_call(
                 step, self._distribution_strategy, binary
             )
+
+    @override
+    def exclude_from_weight_decay(
+        self, var_list: Sequence[tf.Variable] | None = None, var_names: Sequence[str] | None = None
+    ) -> None:
+        """Excludes real variables from the weight decay of the real optimizer, as in Keras."""
+        self._real_optimizer.exclude_from_weight_decay(var_list=var_list, var_names=var_names)
 
     @override
     def finalize_variable_values(self, var_list: Sequence[tf.Variable]) -> None:
@@ -308,3 +324,7 @@ def _given(**arguments: Any) -> str:
         for name, value in arguments.items()
         if not isinstance(value, _Default) and (value is not None or name == "gamma")
     )
+
+
+# So that `compile("FilteredFlip")` finds it, as it finds "Adam".
+tf.keras.utils.get_custom_objects()["FilteredFlip"] = FilteredFlip

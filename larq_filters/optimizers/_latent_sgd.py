@@ -60,7 +60,7 @@ class LatentSGD(tf.keras.optimizers.SGD):
         **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate, name=name, **kwargs)
-        self._real_optimizer = _arguments.real_optimizer(real_optimizer, refused=LatentSGD)
+        self._real_optimizer = _arguments.real_optimizer(real_optimizer)
 
     @property
     def real_optimizer(self) -> tf.keras.optimizers.Optimizer:

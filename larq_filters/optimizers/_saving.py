@@ -1,5 +1,6 @@
 """Saving and loading of FilteredFlip, by config and by variables."""
 
+import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -59,7 +60,8 @@ class Saving(tf.keras.optimizers.Optimizer):
                 config[name] = deserialize(config[name])
             if isinstance(config.get("real_optimizer"), Mapping):
                 config["real_optimizer"] = tf.keras.optimizers.deserialize(
-                    config["real_optimizer"], use_legacy_format=True
+                    copy.deepcopy(config["real_optimizer"]),  # Keras changes what it is given
+                    use_legacy_format=True,
                 )
             new = cls(**config)
         for key, value in coefficients.items():

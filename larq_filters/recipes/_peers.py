@@ -81,7 +81,7 @@ def diode(beta_1: float = 0.9, beta_2: float = 0.99, **kwargs: Any) -> FilteredF
 
     Example:
         >>> lqf.recipes.diode(0.5, 0.75).filter
-        Cascade(filters=(EMA(alpha=0.5), Sign(), EMA(alpha=0.25)))
+        Cascade(EMA(alpha=0.5), Sign(), EMA(alpha=0.25))
 
     Source:
         bitorch-engine's `DiodeMix`.
