@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+import warnings
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from larq_filters import _layers
 from larq_filters._numbers import whole_number
 from larq_filters.optimizers import FilteredFlip
 
+import numpy as np
 import tensorflow as tf
 from typing_extensions import override
 
@@ -99,7 +101,11 @@ class RecalibrateBatchNorm(tf.keras.callbacks.Callback):
         batches: How many batches to take, from 1 on.
 
     Raises:
+        TypeError: `data` is an array or an iterator.
         ValueError: `batches` is below 1, or `data` has none.
+
+    Warns:
+        UserWarning: When training ends and there was no validation.
 
     Example:
         >>> model = tf.keras.Sequential([tf.keras.layers.BatchNormalization(input_shape=(1,))])
@@ -111,7 +117,35 @@ class RecalibrateBatchNorm(tf.keras.callbacks.Callback):
 
     def __init__(self, data: Iterable[Any], batches: int = 20) -> None:
         super().__init__()
+        if isinstance(data, np.ndarray | tf.Tensor | tuple | dict):
+            raise TypeError(
+                "data is an iterable of batches, such as tf.data.Dataset.from_tensor_slices(x)"
+                f".batch(128) or [x[:128], x[128:256]]. Received: {type(data).__name__}"
+            )
+        if iter(data) is data:
+            raise TypeError(
+                "data is gone through before every validation, and an iterator only once: give a "
+                f"tf.data.Dataset or a list of batches. Received: {type(data).__name__}"
+            )
         self.data, self.batches = data, whole_number("batches", batches, least=1)
+        self._was_called = False
+
+    @override
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Notes that `fit` has not validated yet."""
+        self._was_called = False
+
+    @override
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Warns if it never was."""
+        if not self._was_called:
+            warnings.warn(
+                "RecalibrateBatchNorm did nothing, as fit had nothing to validate with: give "
+                "validation_data, or call recalibrate(model) after training. Received: no "
+                "validation",
+                UserWarning,
+                stacklevel=2,
+            )
 
     @override
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -120,6 +154,7 @@ class RecalibrateBatchNorm(tf.keras.callbacks.Callback):
 
     def __call__(self, model: tf.keras.Model) -> None:
         """Re-estimates now; frozen batch norm layers are left alone."""
+        self._was_called = True
         layers = [
             layer
             for layer in model._flatten_layers()

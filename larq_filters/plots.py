@@ -5,10 +5,12 @@ have no meaning to binary weights, so responses are drawn relative to their larg
 """
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from larq_filters import _layers
+from larq_filters._numbers import whole_number
 from larq_filters.filters import Filter
 from larq_filters.optimizers import FilteredFlip
 
@@ -66,7 +68,7 @@ def frequency_response(
     ax.set_ylim(max(ax.get_ylim()[0], -200.0), 5.0)
     ax.set_xlabel("frequency (rad/step)")
     ax.set_ylabel("gain (dB)")
-    return _finish(ax)
+    return _finish(ax, "Frequency response")
 
 
 def impulse_response(
@@ -96,20 +98,26 @@ def impulse_response(
         'age of a gradient (steps)'
     """
     labels = _labels(filters, labels)
+    finite = [f.time_constant for f in filters if math.isfinite(f.time_constant)]
     if n is None:
-        finite = [f.time_constant for f in filters if math.isfinite(f.time_constant)]
         n = min(max(10, math.ceil(5.0 * max(finite, default=20.0))), 10_000_000)
+    n = whole_number("n", n, least=2)
     responses = [f.impulse_response(n) for f in filters]
     ax = _axes(ax)
-    shown = np.unique(np.linspace(0, n - 1, 5000).astype(int))
+    shown = np.concatenate([np.linspace(0, n - 1, 4000), np.geomspace(1, n - 1, 1000)])
+    shown = np.unique(shown.round().astype(int))
     for response, label in zip(responses, labels, strict=True):
         ax.plot(shown, response[shown] / np.abs(response).max(), label=label)
     ax.axhline(0.0, color="0.6", linewidth=0.8, zorder=0)
-    ax.xaxis.set_major_formatter("{x:,.0f}")
-    ax.locator_params("x", nbins=6)
+    if finite and max(finite) > 30.0 * min(finite):  # so that the fastest is seen, too
+        ax.set_xscale("symlog", linthresh=max(2.0, 2.0 * min(finite)))
+        ax.set_xlim(0, n)
+    else:
+        ax.locator_params("x", nbins=6 if n < 10_000 else 3)
+        ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.set_xlabel("age of a gradient (steps)")
     ax.set_ylabel("its weight, relative")
-    return _finish(ax)
+    return _finish(ax, "Impulse response", below=len(filters) > 1)
 
 
 def pole_zero(
@@ -146,12 +154,13 @@ def pole_zero(
         with np.errstate(divide="ignore"):
             times = sorted({f"{t:.3g}" for t in abs(1.0 / np.log(np.abs(poles)))}, key=float)
         label = f"{label}: {', '.join(times)} steps" if times else label
+        label = textwrap.fill(label, 50)
         (points,) = ax.plot(poles.real, poles.imag, "x", markersize=8 + 2 * i, label=label)
         ax.plot(zeros.real, zeros.imag, "o", fillstyle="none", color=points.get_color())
     ax.set_aspect("equal")
     ax.set_xlabel("real part of z")
     ax.set_ylabel("imaginary part of z")
-    return _finish(ax)
+    return _finish(ax, "Poles (×) and zeros (○)", below=True)
 
 
 def flip_ratio(history: Any, *, ax: "Axes | None" = None) -> "Axes":
@@ -181,14 +190,18 @@ def flip_ratio(history: Any, *, ax: "Axes | None" = None) -> "Axes":
     ax = _axes(ax)
     layers = [name for name in logs if name.startswith("flip_ratio/")]
     labels = _layer_labels([name.split("/", 1)[1] for name in layers])
+    values = [value for name in (*layers, "flip_ratio") for value in logs[name]]
+    floor = min((value for value in values if value > 0.0), default=1e-6) / 3.0
     for name, label, color in zip(layers, labels, _colors(len(layers)), strict=True):
-        ax.plot(*_epochs(logs[name]), color=color, linewidth=1.0, label=label)
-    ax.plot(*_epochs(logs["flip_ratio"]), "k.-", linewidth=2.0, label="all layers")
+        _ratios(ax, logs[name], floor, color=color, linewidth=1.0, label=label)
+    _ratios(ax, logs["flip_ratio"], floor, color="k", marker=".", linewidth=2.0, label="all layers")
+    if 0.0 in values:
+        ax.plot([], [], "kv", label="0: no weight flipped")
     ax.set_yscale("log")
     ax.locator_params("x", integer=True)
     ax.set_xlabel("epoch")
     ax.set_ylabel("flips per weight and step")
-    return _finish(ax)
+    return _finish(ax, "Flip ratio")
 
 
 def state_histogram(
@@ -225,6 +238,7 @@ def state_histogram(
         >>> lqf.plots.state_histogram(model).get_ylabel()
         'share of weights'
     """
+    layers = [layers] if isinstance(layers, str) else layers
     optimizer = FilteredFlip.of(model)
     if optimizer is None:
         kind = type(getattr(model, "optimizer", None)).__name__
@@ -241,7 +255,8 @@ def state_histogram(
         )
     ax = _axes(ax)
     threshold = float(optimizer.threshold.numpy())
-    last = max(4.0, 1.1 * threshold / min(scale for _, scale in margins.values()))
+    largest = max(float((output / scale).max()) for output, scale in margins.values())
+    last = max(0.5, min(largest, 4.0), 1.1 * threshold / min(s for _, s in margins.values()))
     edges = np.linspace(-4.0, last, bins + 1).tolist()
     several = [layer for layer, _ in margins]
     labels = _layer_labels(
@@ -258,13 +273,18 @@ def state_histogram(
         ax.axvline(0.0, color="k", linestyle="--", linewidth=1.0, label="τ = 0")
     ax.set_xlabel("θ·y, in units of the layer's root mean square of y")
     ax.set_ylabel("share of weights")
-    return _finish(ax)
+    return _finish(ax, "Distance of weights from flipping")
 
 
 def _margins(
     model: tf.keras.Model, optimizer: FilteredFlip
 ) -> dict[tuple[str, str], tuple[np.ndarray, float]]:
     """By layer and kernel, θ·y of its weights, and the root mean square of y."""
+    if not optimizer.filter.slots:
+        raise ValueError(
+            "this filter has no state, so nothing says how far weights are from flipping. "
+            f"Received: filter={optimizer.filter}"
+        )
     coefficients = {name: c.numpy() for name, c in optimizer.coefficients.items()}
     margins = {}
     for variable, layer in _layers.layer_names(model):
@@ -301,15 +321,26 @@ def import_pyplot() -> Any:
     return pyplot
 
 
-def _finish(ax: "Axes") -> "Axes":
+def _finish(ax: "Axes", title: str, *, below: bool = False) -> "Axes":
+    """The legend goes below the axes where it would lie on what is drawn."""
+    ax.set_title(title, fontsize="medium")
     ax.grid(True, alpha=0.3)
-    ax.legend(fontsize="small")
+    if below:
+        ax.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.18))
+    else:
+        ax.legend(fontsize="small")
     return ax
 
 
 def _labels(filters: Sequence[Filter], labels: Sequence[str] | None) -> Sequence[str]:
     if not filters:
         raise ValueError("give at least one filter. Received: none")
+    for filter in filters:
+        if not isinstance(filter, Filter):
+            raise TypeError(
+                "give filters of larq_filters.filters, one after the other; the filter of an "
+                f"optimizer is optimizer.filter. Received: {filter!r}"
+            )
     labels = [str(f) for f in filters] if labels is None else labels
     if len(labels) != len(filters):
         raise ValueError(
@@ -337,5 +368,9 @@ def _layer_labels(layers: Sequence[str]) -> Sequence[str]:
     return [f"{layers[0]} (first)", *[""] * (len(layers) - 2), f"{layers[-1]} (last)"]
 
 
-def _epochs(values: Sequence[float]) -> tuple[range, Sequence[float]]:
-    return range(1, len(values) + 1), values
+def _ratios(ax: "Axes", values: Sequence[float], floor: float, **style: Any) -> None:
+    """A line over epochs; a 0, which a logarithm does not have, is a triangle at the bottom."""
+    epochs, ratios = np.arange(1, len(values) + 1), np.asarray(values, "float64")
+    ax.plot(epochs, np.where(ratios > 0.0, ratios, np.nan), **style)
+    zeros = epochs[ratios == 0.0]
+    ax.plot(zeros, np.full(zeros.shape, floor), "v", color=style["color"])

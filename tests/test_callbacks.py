@@ -1,4 +1,5 @@
 import csv
+import warnings
 
 import larq_filters as lqf
 
@@ -7,6 +8,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import assert_one_sentence
 
 keras = tf.keras
 FilteredFlip = lqf.optimizers.FilteredFlip
@@ -198,3 +200,28 @@ def test_recalibration_wants_batches():
         lqf.callbacks.RecalibrateBatchNorm([], batches=0)
     with pytest.raises(ValueError, match="no batch"):
         lqf.callbacks.RecalibrateBatchNorm([])(model)
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (np.ones((8, 1)), "Received: ndarray"),
+        ((np.ones((8, 1)), np.ones(8)), "Received: tuple"),
+        (iter([np.ones((8, 1))]), "only once"),
+        ((batch for batch in [np.ones((8, 1))]), "Received: generator"),
+    ],
+)
+def test_recalibration_names_data_that_it_cannot_use(data, text):
+    assert_one_sentence(lambda: lqf.callbacks.RecalibrateBatchNorm(data), TypeError, text)
+
+
+def test_recalibration_without_validation_says_so():
+    model = tf.keras.Sequential([tf.keras.layers.BatchNormalization(input_shape=(1,))])
+    model.compile("sgd", "mse")
+    x = np.ones((8, 1), "float32")
+    recalibrate = lqf.callbacks.RecalibrateBatchNorm([x])
+    with pytest.warns(UserWarning, match="did nothing, as fit had nothing to validate with"):
+        model.fit(x, x, verbose=0, callbacks=[recalibrate])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(x, x, verbose=0, validation_data=(x, x), callbacks=[recalibrate])

@@ -306,6 +306,13 @@ def test_saving_where_it_cannot_be(folder, tmp_path):
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_strict_is_for_binary_models():
+    model = stack(layers.Dense(4), shape=(8,))
+    convert(model)
+    text = "no layer asks for any"
+    assert_one_sentence(lambda: convert(model, strict=True), lqf.export.NotPacked, text)
+
+
 def test_a_dense_layer_behind_batch_norm_is_found():
     """The converter multiplies batch norm's factors into the weights, input by input."""
     model = stack(

@@ -335,7 +335,7 @@ def test_a_model_without_binary_weights_warns(digits, make_model):
 def test_a_variable_after_build_and_a_reused_optimizer(digits, make_model):
     model = make_model(FilteredFlip())
     model.fit(*digits, verbose=0)
-    with pytest.raises(ValueError, match="already trains another model"):
+    with pytest.raises(ValueError, match="already trains other variables"):
         make_model(model.optimizer).fit(*digits, verbose=0)
     known, late = model.trainable_variables[0], tf.Variable([1.0], name="late")
     pairs = [(tf.zeros_like(known), known), (tf.constant([1.0]), late)]

@@ -147,7 +147,9 @@ def test_state_histogram(threshold, make_model, digits):
         assert dashed[1] == pytest.approx(threshold / np.sqrt(np.mean(y**2)), rel=1e-5)
     else:
         assert dashed == [0.0] and legend(ax)[2] == "τ = 0"
-    edges = np.linspace(-4, max(4.0, 1.1 * max(dashed)), 51)
+    edges = ax.patches[0].get_xy()[::2, 0]
+    edges = np.linspace(edges.min(), edges.max(), 51)
+    assert edges[0] == -4.0 and edges[-1] >= max(0.5, 1.1 * max(dashed)) - 1e-9
     expected, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
     drawn = next(p for p in ax.patches if p.get_label() == "dense").get_xy()[1:-1:2, 1]
     np.testing.assert_allclose(drawn, expected / values.size, atol=1.01 / values.size)
@@ -199,3 +201,61 @@ def test_without_matplotlib():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "pip install 'larq-filters[plots]'" in result.stdout, result.stderr
+
+
+def test_state_histogram_under_mixed_precision(make_model, digits):
+    tf.keras.mixed_precision.set_global_policy("mixed_float16")
+    model = make_model(lqf.optimizers.FilteredFlip(threshold=1e-6))
+    model.fit(*digits, verbose=0)
+    assert legend(plots.state_histogram(model, "conv")) == ["conv"]
+
+
+def test_state_histogram_of_a_filter_without_state(make_model, digits):
+    model = make_model(lqf.optimizers.FilteredFlip(filter=F.Sign()))
+    model.fit(*digits, verbose=0)
+    assert_one_sentence(lambda: plots.state_histogram(model), ValueError, "has no state")
+
+
+def test_epochs_without_flips_are_at_the_bottom():
+    ax = plots.flip_ratio({"flip_ratio": [0.02, 0.01, 0.0, 0.0]})
+    line, zeros = ax.get_lines()[:2]
+    np.testing.assert_array_equal(line.get_ydata(), [0.02, 0.01, np.nan, np.nan])
+    np.testing.assert_array_equal(zeros.get_xdata(), [3, 4])
+    assert (zeros.get_ydata() < 0.01).all() and "0: no weight flipped" in legend(ax)
+
+
+def test_the_legend_hides_no_pole():
+    """Of the filters whose poles lie in every corner of the unit disc."""
+    ringing = F.IIR([1.0], [1.0, -1.0, 0.9])
+    ax = plots.pole_zero(F.CascadedEMA(0.01, 0.1), ringing, F.EMA(1e-4))
+    figure = ax.get_figure()
+    figure.canvas.draw()
+    assert not ax.get_legend().get_window_extent().overlaps(ax.get_window_extent())
+    inside = figure.bbox.padded(1.0)
+    assert inside.contains(*ax.get_legend().get_window_extent().min)
+    assert inside.contains(*ax.get_legend().get_window_extent().max)
+
+
+@pytest.mark.parametrize("time", [1e2, 1e5, 1e7])
+def test_numbers_at_an_axis_do_not_run_into_each_other(time):
+    figure, axes = plt.subplots(1, 2, figsize=(8.0, 3.4), layout="constrained")
+    plots.impulse_response(F.EMA(1 / time), ax=axes[0])
+    figure.canvas.draw()
+    boxes = [t.get_window_extent() for t in axes[0].get_xticklabels() if t.get_text()]
+    low, high = axes[0].get_window_extent().intervalx
+    shown = sorted((b.x0, b.x1) for b in boxes if low <= (b.x0 + b.x1) / 2 <= high)
+    assert len(shown) >= 2
+    assert all(one[1] + 2 < two[0] for one, two in zip(shown, shown[1:], strict=False))
+
+
+def test_what_is_not_a_filter_is_named():
+    draw = plots.impulse_response
+    assert_one_sentence(lambda: draw(FILTERS), TypeError, "one after the other")
+    optimizer = lqf.optimizers.FilteredFlip()
+    assert_one_sentence(lambda: draw(optimizer), TypeError, "optimizer.filter")
+    assert_one_sentence(lambda: draw(F.EMA(0.1), n=0), ValueError, "n=0")
+
+
+def test_pictures_have_titles():
+    for call in CALLS.values():
+        assert call().get_title()

@@ -322,7 +322,8 @@ SCHEDULE = tf.keras.optimizers.schedules.PolynomialDecay(0.1, 100, 0.0)
         ({"learning_rate": SCHEDULE}, "give `steps`"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
         ({"learning_rate": 2.0, "weight_decay": 1.0}, "at most 1"),
-        ({"learning_rate": 0.1, "steps": 0}, "steps must be positive"),
+        ({"learning_rate": 0.1, "steps": 0}, "steps is a whole number from 1 on"),
+        ({"learning_rate": 0.1, "steps": 0.5}, "Received: steps=0.5"),
         ({"learning_rate": 0.1, "steps_per_epoch": -3}, "steps_per_epoch must be positive"),
         ({"learning_rate": 0.1, "nesterov": True}, "Nesterov momentum needs a momentum"),
         (

@@ -188,14 +188,20 @@ def test_bounds_of_filtered_flip(steps):
         np.testing.assert_allclose(np.mean(alphas < low + share * (high - low)), share, atol=0.05)
     gammas = sorted({v["gamma"] for v in values})
     np.testing.assert_allclose(gammas, np.logspace(-2, 0, 9))
-    assert {v["alpha_decay"] for v in values} == {"constant", "linear", "cosine"}
+    assert {v["alpha_decay"] for v in values} == {"constant", "linear", "quadratic", "cosine"}
     for value in values[:20]:  # each is a filter that can be made
         hp.values = value
         tuning.filtered_flip(hp, steps=steps)
 
 
 @pytest.mark.parametrize(
-    "decay, middle, end", [("constant", 0.01, 0.01), ("linear", 0.005, 0), ("cosine", 0.005, 0)]
+    "decay, middle, end",
+    [
+        ("constant", 0.01, 0.01),
+        ("linear", 0.005, 0),
+        ("quadratic", 0.0025, 0),
+        ("cosine", 0.005, 0),
+    ],
 )
 @pytest.mark.parametrize("gamma", [0.1, 1.0])
 def test_filtered_flip_is_what_was_drawn(decay, middle, end, gamma):

@@ -85,7 +85,9 @@ def _draw(filter: Filter, path: pathlib.Path) -> None:
     pyplot = plots.import_pyplot()
     figure, axes = pyplot.subplots(1, 2, figsize=(8.0, 3.4), layout="constrained")
     for draw, ax in zip((plots.impulse_response, plots.frequency_response), axes, strict=True):
-        draw(filter, ax=ax).legend().remove()
+        legend = draw(filter, ax=ax).get_legend()
+        if legend is not None:
+            legend.remove()
     figure.suptitle(textwrap.fill(str(filter), 80), fontsize="medium")
     with _files.replaced(path) as beside:
         figure.savefig(beside, dpi=100)

@@ -168,6 +168,12 @@ class Report:
         Raises:
             NotPacked: There is one.
         """
+        if not any(r.weight_bits == 1 for r in self.layers):
+            raise NotPacked(
+                "strict export is for models with 1-bit weights, and no layer asks for any: set a "
+                "kernel quantizer such as 'ste_sign', or export without strict. Received: "
+                f"{len(self.layers)} layers"
+            )
         if not self.unpacked:
             return
         reasons = "; ".join(

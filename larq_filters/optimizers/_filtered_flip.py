@@ -211,7 +211,8 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
             warnings.warn(
                 "FilteredFlip found no binary variable, so only its real optimizer will train "
                 "this model. A variable is binary when larq gives it precision 1: set a kernel "
-                f"quantizer such as 'ste_sign'. Received: {len(real)} real variables",
+                "quantizer such as 'ste_sign'. Frozen layers are not trained: unfreeze them before "
+                f"compile. Received: {len(real)} real variables",
                 stacklevel=2,
             )
         super().build(var_list)
@@ -229,7 +230,8 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
             return
         if len(unknown) == len(var_list):
             raise ValueError(
-                "this FilteredFlip already trains another model: make a new one for each model. "
+                "this FilteredFlip already trains other variables: make a new one for each model, "
+                "or call `optimizer.build(variables)` with those of all before the first step. "
                 f"Received: variables {unknown}"
             )
         raise ValueError(

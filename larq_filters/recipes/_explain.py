@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from larq_filters._numbers import Coefficient, Schedule, positive
+from larq_filters._numbers import Coefficient, Schedule, positive, whole_number
 from larq_filters.recipes._explain_text import Explanation, sentences
 from larq_filters.recipes._form import Form
 from larq_filters.recipes._response import Response, time_constant
@@ -14,9 +14,10 @@ import tensorflow as tf
 
 def explanation_of(recipe: Form, steps: int | None, steps_per_epoch: float | None) -> Explanation:
     """What each number of a recipe does."""
-    for name, value in {"steps": steps, "steps_per_epoch": steps_per_epoch}.items():
-        if value is not None:
-            positive(name, value)
+    if steps is not None:
+        steps = whole_number("steps", steps, least=1)
+    if steps_per_epoch is not None:
+        positive("steps_per_epoch", steps_per_epoch)
     response = Response(recipe, _rates(recipe.learning_rate, steps))
     slow, fast = response.shares
     ringing = slow.imag != 0.0

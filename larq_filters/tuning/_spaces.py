@@ -11,6 +11,7 @@ import tensorflow as tf
 
 _FASTEST = 0.1  # α of a filter that remembers ten steps
 _QUARTER = 10**0.25  # of a decade
+_DECAYS = {"linear": 1.0, "quadratic": 2.0, "cosine": None}  # powers of polynomials
 Real: TypeAlias = tf.keras.optimizers.Optimizer | str | Mapping[str, Any]
 
 
@@ -24,7 +25,8 @@ def filtered_flip(hp: Any, *, steps: int, real_optimizer: Real = "adam") -> Filt
     - `gamma`, on a log scale from 0.01 to 1 in quarters of a decade. The gradients are first
       smoothed over 1/γ steps: up to a hundred. Longer is not needed, as α and γ of constant value
       can be exchanged. γ = 1 does not smooth: it is the first-order filter, `EMA(alpha)`.
-    - `alpha_decay`: α stays "constant", or decays to 0 over `steps`, "linear" or as a "cosine".
+    - `alpha_decay`: α stays "constant", or decays to 0 over `steps`: "linear", "quadratic" as
+      `FilteredFlip(decay_steps=)` does it, or as a "cosine".
 
     Args:
         hp: KerasTuner's hyperparameters, as a model-building function gets them.
@@ -51,7 +53,7 @@ def filtered_flip(hp: Any, *, steps: int, real_optimizer: Real = "adam") -> Filt
     slowest = 1.0 / steps
     alpha = hp.Float("alpha", slowest, _FASTEST, sampling="log", default=max(1e-2, slowest))
     gamma = hp.Float("gamma", 0.01, 1.0, sampling="log", step=_QUARTER, default=0.1)
-    decay = _decay(hp, "alpha_decay")
+    decay = hp.Choice("alpha_decay", ["constant", *_DECAYS], default="linear")
     return FilteredFlip(
         alpha=_decayed(alpha, decay, steps),
         gamma=None if gamma > 0.99 else gamma,
@@ -117,7 +119,7 @@ def latent_sgd(hp: Any, *, steps: int, real_optimizer: Real = "adam") -> LatentR
     steps = _check_steps(steps)
     scale = hp.Float("initial_scale", 0.1, 10.0, sampling="log", default=1.0)
     rate = hp.Float("learning_rate", 1e-3, 1.0, sampling="log", default=0.1)
-    decay = _decay(hp, "learning_rate_decay")
+    decay = hp.Choice("learning_rate_decay", ["constant", "linear", "cosine"], default="linear")
     weight_decay = hp.Float("weight_decay", 1e-6, 0.1, sampling="log", default=1e-4)
     momenta = [round(1.0 - 0.01 * _QUARTER**i, 4) for i in range(9)]
     momentum = hp.Choice("momentum", momenta, ordered=True, default=0.9)
@@ -145,15 +147,13 @@ def _check_steps(steps: Any) -> int:
     return whole_number("steps", steps, least=20, meaning=meaning)
 
 
-def _decay(hp: Any, name: str) -> str:
-    return hp.Choice(name, ["constant", "linear", "cosine"], default="linear")
-
-
 def _decayed(value: float, decay: str, steps: int) -> Coefficient:
     schedules = tf.keras.optimizers.schedules
-    if decay == "linear":
-        return schedules.PolynomialDecay(value, steps, end_learning_rate=0.0)
-    return schedules.CosineDecay(value, steps) if decay == "cosine" else value
+    if decay == "cosine":
+        return schedules.CosineDecay(value, steps)
+    if decay in _DECAYS:
+        return schedules.PolynomialDecay(value, steps, 0.0, power=_DECAYS[decay])
+    return value
 
 
 def _copy(real_optimizer: Real) -> Real:
