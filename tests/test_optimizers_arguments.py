@@ -1,5 +1,7 @@
 """The hyperparameters of FilteredFlip, and what it refuses."""
 
+import warnings
+
 import larq_filters as lqf
 
 import larq as lq
@@ -59,9 +61,78 @@ def test_schedules_count_steps():
         seen.append([float(c) for c in (optimizer.alpha, optimizer.gamma, optimizer.threshold)])
     np.testing.assert_allclose(seen, [[1, 0.5, 8], [0.75, 0.25, 6], [0.5, 0, 4], [0.25, 0, 2]])
     with pytest.raises(TypeError, match="schedule"):
-        optimizer.alpha = 0.1
-    with pytest.raises(TypeError, match="schedule"):
         FilteredFlip().alpha = decay(1.0)
+
+
+def set_alpha(optimizer, value):
+    optimizer.alpha = value
+
+
+def set_as_keras_does(optimizer, value):
+    keras.backend.set_value(optimizer.learning_rate, value)
+
+
+@pytest.mark.parametrize("by", [set_alpha, set_as_keras_does])
+def test_a_coefficient_that_is_set_scales_the_rest_of_its_schedule(by, tmp_path):
+    """1, 3/4, and then a half of what is left: 1/4 at the step where the schedule has 1/2."""
+    weights = binary_variable([1.0])
+    optimizer = FilteredFlip(decay(1.0, 4), None)
+    step = tf.function(lambda: optimizer.apply_gradients([(tf.constant([1.0]), weights)]))
+    seen = []
+    for i in range(4):
+        if i == 2:
+            by(optimizer, 0.25)
+        step()
+        seen.append(float(optimizer.alpha))
+    assert seen == [1.0, 0.75, 0.25, 0.125]
+    assert float(optimizer.filter.alpha(0)) == 0.5  # what is used now: half of the schedule
+    again = FilteredFlip.from_config(optimizer.get_config())
+    assert float(again.filter.alpha(2)) == 0.25
+    path = tf.train.Checkpoint(optimizer=optimizer).save(tmp_path / "checkpoint")
+    for restored in (FilteredFlip(decay(1.0, 4), None), again):
+        other = binary_variable([1.0])
+        restored.build([other])
+        tf.train.Checkpoint(optimizer=restored).restore(path)
+        restored.iterations.assign(3)
+        restored.apply_gradients([(tf.constant([1.0]), other)])
+        assert float(restored.alpha) == 0.125
+    step()
+    with pytest.raises(ValueError, match="ended at 0"):
+        optimizer.alpha = 0.1
+
+
+def test_schedulers_work_beside_decay_steps(digits, make_model):
+    """α is what ReduceLROnPlateau makes of it, times what is left of the decay."""
+    model = make_model(FilteredFlip(decay_steps=8 * 57))
+    plateau = keras.callbacks.ReduceLROnPlateau("loss", factor=0.1, patience=0, min_delta=1e9)
+    model.fit(*digits, epochs=3, verbose=0, callbacks=[plateau])
+    left = (1 - (3 * 57 - 1) / (8 * 57)) ** 2
+    assert float(model.optimizer.alpha) < 0.02 * 0.01 * left * 1.2  # twice a tenth, in two epochs
+    scale = float(model.optimizer.alpha) / (0.01 * left)
+    assert 0.01 < scale < 0.02  # what was set at the end of an epoch counts from the next step on
+
+
+@pytest.mark.filterwarnings("ignore:FilteredFlip found no binary")
+@pytest.mark.parametrize("value", [5.0, -1.0])
+def test_what_a_callback_sets_out_of_range_is_limited_and_said(value, digits, make_model):
+    model = make_model(FilteredFlip())
+    scheduler = keras.callbacks.LearningRateScheduler(lambda epoch: value)
+    with pytest.warns(UserWarning, match="outside its range, and the nearest value"):
+        model.fit(*digits, verbose=0, callbacks=[scheduler])
+    assert float(model.optimizer.alpha) == min(max(value, 0.0), 1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(*digits, verbose=0)  # said once
+
+
+def test_a_decay_that_ended_too_early_is_said(digits, make_model):
+    model = make_model(FilteredFlip(decay_steps=5))
+    with pytest.warns(UserWarning, match="decayed to 0 before training ended"):
+        model.fit(*digits, verbose=0)
+    model = make_model(FilteredFlip(decay_steps=57))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(*digits, verbose=0)
 
 
 @pytest.mark.parametrize("gamma", [None, 0.1])

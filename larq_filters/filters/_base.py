@@ -94,8 +94,8 @@ class Filter(abc.ABC):
         """The filter with every schedule replaced by its value at a training step."""
         return self._with({name: _at(value, step) for name, value in self._fields().items()})
 
-    def with_coefficients(self, values: Mapping[str, float]) -> "Filter":
-        """The filter with other numbers for some of its `coefficients`, by name."""
+    def with_coefficients(self, values: Mapping[str, Coefficient]) -> "Filter":
+        """The filter with other values for some of its `coefficients`, by name."""
         return self._with(values)
 
     @property

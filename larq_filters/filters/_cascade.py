@@ -88,7 +88,7 @@ class Cascade(Filter):
         return f"Cascade({', '.join(map(str, self.filters))})"
 
     @override
-    def with_coefficients(self, values: Mapping[str, float]) -> "Cascade":
+    def with_coefficients(self, values: Mapping[str, Coefficient]) -> "Cascade":
         stages = enumerate(self.filters)
         return Cascade(*(f.with_coefficients(_part(values, i)) for i, f in stages))
 

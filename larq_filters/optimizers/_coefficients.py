@@ -1,6 +1,9 @@
 """The coefficients of an optimizer's filter while it trains: read, set and scheduled by name."""
 
-from collections.abc import Mapping
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from larq_filters._numbers import Coefficient, Schedule
 from larq_filters.optimizers import _arguments
@@ -11,12 +14,15 @@ import tensorflow as tf
 class Coefficients:
     """What FilteredFlip knows of coefficients: a variable for each, by its name in the filter.
 
-    A coefficient that follows a schedule is computed anew at every step; any other can be set.
+    A coefficient that follows a schedule is computed anew at every step. When it is set meanwhile,
+    the rest of its schedule is scaled: it goes on from the value that was set.
     """
 
     iterations: tf.Variable
     _given: Mapping[str, Coefficient]  # as the optimizer was made
     _coefficients: Mapping[str, tf.Variable]  # as they are now
+    _scales: Mapping[str, tf.Variable]  # of those that follow a schedule: what it is multiplied by
+    _no_dependency: Callable[[Any], Any]  # of TensorFlow: hides a value from checkpoints
 
     def _create_coefficients(self, given: Mapping[str, Coefficient]) -> None:
         dtype = tf.keras.backend.floatx()
@@ -26,20 +32,48 @@ class Coefficients:
         }
         with tf.init_scope():
             self._coefficients = {
-                key: tf.Variable(
-                    # tf.cast alone would take a Python float through float32.
-                    tf.cast(value, dtype) if tf.is_tensor(value) else tf.constant(value, dtype),
-                    name=key.replace(".", "_"),
-                    trainable=False,
-                )
-                for key, value in values.items()
+                key: _variable(key, value, dtype) for key, value in values.items()
             }
+            scheduled = [key for key, value in given.items() if isinstance(value, Schedule)]
+            self._scales = {key: _variable(f"{key}_scale", 1.0, dtype) for key in scheduled}
+            # At the last step, or when it was made; not in checkpoints.
+            written = {key: _variable(f"{key}_written", values[key], dtype) for key in scheduled}
+            self._written = self._no_dependency(written)
+            was_limited = tf.Variable(False, name="was_limited", trainable=False)
+            self._was_limited = self._no_dependency(was_limited)
 
     def _follow_schedules(self) -> None:
         for key, value in self._given.items():
+            variable = self._coefficients[key]
             if isinstance(value, Schedule):
-                variable = self._coefficients[key]
-                variable.assign(tf.cast(value(self.iterations), variable.dtype))
+                variable.assign(self._limited(key, self._scheduled(key, value, variable)))
+                self._written[key].assign(variable)
+            elif _limit(key) is not None:  # callbacks set it unchecked
+                variable.assign(self._limited(key, tf.convert_to_tensor(variable)))
+
+    def _limited(self, key: str, value: tf.Tensor) -> tf.Tensor:
+        """A value within its limits, or at most as far beyond them as what was given."""
+        limit, given = _limit(key), self._given[key]
+        if limit is None:
+            return value
+        given = 0.0 if isinstance(given, Schedule) else given
+        limited = tf.clip_by_value(value, min(0.0, given), max(limit, given))
+        self._was_limited.assign(tf.convert_to_tensor(self._was_limited) | (limited != value))
+        return limited
+
+    def _scheduled(self, key: str, schedule: Schedule, variable: tf.Variable) -> tf.Tensor:
+        """The schedule's value, scaled by what the coefficient was set to since the last step."""
+        now, before = (
+            tf.cast(schedule(steps), variable.dtype)
+            for steps in (self.iterations, tf.maximum(self.iterations - 1, 0))
+        )
+        scale, value = tf.convert_to_tensor(self._scales[key]), tf.convert_to_tensor(variable)
+        # Whichever of several replicas came first, and after loading, these are its own values.
+        own = (self._written[key], scale * before, scale * now)
+        is_set = tf.reduce_all([tf.abs(value - one) > 1e-6 * tf.abs(one) for one in own])
+        scale = tf.where(is_set & (now != 0.0), tf.math.divide_no_nan(value, now), scale)
+        self._scales[key].assign(scale)
+        return scale * now
 
     @property
     def coefficients(self) -> dict[str, tf.Variable]:
@@ -92,19 +126,65 @@ class Coefficients:
 
     def _set(self, name: str, value: float) -> None:
         key = self._key(name)
-        if isinstance(self._given[key], Schedule) or isinstance(value, Schedule):
+        given = self._given[key]
+        if isinstance(value, Schedule):
             raise TypeError(
-                f"`{name}` can be set while training only from number to number; a schedule is "
-                "given when the optimizer is made. "
-                f"Received: {name}={value!r} in place of {self._given[key]!r}"
+                f"`{name}` can be set while training to a number; a schedule is given when the "
+                f"optimizer is made. Received: {name}={value!r} in place of {given!r}"
             )
-        self._coefficients[key].assign(_arguments.current(name, float(value)))
+        value = _arguments.current(name, float(value))
+        if isinstance(given, Schedule) and float(given(self.iterations)) == 0.0:
+            raise ValueError(
+                f"`{name}` follows a schedule that has ended at 0, so there is nothing left to "
+                "scale: make a new optimizer for another training. Received: "
+                f"{name}={value:g} after {int(self.iterations)} steps"
+            )
+        self._coefficients[key].assign(value)
 
     def _changed_coefficients(self) -> dict[str, float]:
-        """Those that were set since the optimizer was made, by name."""
+        """Those without a schedule that were set since the optimizer was made, by name."""
         changed = {}
         for key, value in self._given.items():
             current = tf.keras.backend.get_value(self._coefficients[key])
             if not isinstance(value, Schedule) and current != current.dtype.type(value):
                 changed[key] = float(current)
         return changed
+
+    def _changed_scales(self) -> dict[str, float]:
+        """What schedules are multiplied by, of those that were set since."""
+        scales = {k: float(tf.keras.backend.get_value(v)) for k, v in self._scales.items()}
+        return {key: scale for key, scale in scales.items() if scale != 1.0}
+
+    def _warn_of_coefficients(self) -> None:
+        """Says so where a training went on after its α had reached 0, or one was out of range."""
+        if tf.keras.backend.get_value(self._was_limited):
+            self._was_limited.assign(False)
+            warnings.warn(
+                "a schedule or a callback set a coefficient outside its range, and the nearest "
+                "value was used: alpha and gamma are in [0, 1], the threshold is 0 or more. "
+                f"Received: {dict(self._given)}",
+                stacklevel=3,
+            )
+        steps = int(tf.keras.backend.get_value(self.iterations))
+        for key, value in self._given.items():
+            if key.rsplit(".", 1)[-1] != "alpha" or not isinstance(value, Schedule):
+                continue
+            if steps > 1 and float(value(steps - 1)) == 0.0:
+                warnings.warn(
+                    "alpha had decayed to 0 before training ended, and no weight flips after that: "
+                    "decay_steps is the number of steps of the whole training, epochs times steps "
+                    f"per epoch. Received: {steps} steps of training, {value!r}",
+                    stacklevel=3,
+                )
+
+
+def _variable(key: str, value: Any, dtype: str) -> tf.Variable:
+    # tf.cast alone would take a Python float through float32.
+    value = tf.cast(value, dtype) if tf.is_tensor(value) else tf.constant(value, dtype)
+    return tf.Variable(value, name=key.replace(".", "_"), trainable=False)
+
+
+def _limit(key: str) -> float | None:
+    """The largest value that a coefficient can have, by its name."""
+    name = key.rsplit(".", 1)[-1]
+    return 1.0 if name in ("alpha", "gamma") else math.inf if name == "threshold" else None

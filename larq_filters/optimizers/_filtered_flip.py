@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from larq_filters import _layers
-from larq_filters._numbers import Coefficient
+from larq_filters._numbers import Coefficient, times
 from larq_filters._serialization import register
 from larq_filters.filters import EMA, CascadedEMA, Filter
 from larq_filters.optimizers import _arguments
@@ -166,7 +166,9 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
     @property
     def filter(self) -> Filter:
         """The filter as it is used now: with the numbers that its coefficients were set to."""
-        changed = self._changed_coefficients()
+        changed: dict[str, Coefficient] = dict(self._changed_coefficients())
+        for key, scale in self._changed_scales().items():
+            changed[key] = times(self._given[key], scale)
         changed.pop("threshold", None)
         return self._filter.with_coefficients(changed)
 
@@ -313,7 +315,12 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
 
     @override
     def finalize_variable_values(self, var_list: Sequence[tf.Variable]) -> None:
-        """What the real optimizer does at the end of training, such as writing its averages."""
+        """What the real optimizer does at the end of training, such as writing its averages.
+
+        Warns:
+            UserWarning: α had decayed to 0 before, or a coefficient was set outside its range.
+        """
+        self._warn_of_coefficients()
         self._real_optimizer.finalize_variable_values(
             [v for v in var_list if v not in self._binaries]
         )

@@ -45,6 +45,7 @@ class Saving(tf.keras.optimizers.Optimizer):
             ),
             "iterations": int(tf.keras.backend.get_value(self.iterations)),
             "coefficients": self._changed_coefficients(),
+            "scales": self._changed_scales(),
         }
 
     @classmethod
@@ -55,6 +56,7 @@ class Saving(tf.keras.optimizers.Optimizer):
         """The inverse of `get_config`, but for the filters' state, which starts at zero."""
         config = dict(config)
         coefficients, iterations = config.pop("coefficients", {}), config.pop("iterations", 0)
+        scales = config.pop("scales", {})
         with tf.keras.utils.custom_object_scope(custom_objects or {}):
             for name in {"alpha", "gamma", "filter", "threshold"} & set(config):
                 config[name] = deserialize(config[name])
@@ -66,6 +68,8 @@ class Saving(tf.keras.optimizers.Optimizer):
             new = cls(**config)
         for key, value in coefficients.items():
             new._coefficients[key].assign(value)
+        for key, value in scales.items():
+            new._scales[key].assign(value)
         new._lost_iterations = iterations
         return new
 
