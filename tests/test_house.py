@@ -10,6 +10,7 @@ import pathlib
 import statistics
 
 import larq_filters
+import larq_filters.tuning  # before KerasTuner, which then is for Keras 2
 
 import keras_tuner
 import larq as lq

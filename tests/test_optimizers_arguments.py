@@ -135,6 +135,42 @@ def test_a_decay_that_ended_too_early_is_said(digits, make_model):
         model.fit(*digits, verbose=0)
 
 
+RATES = {  # what is called the learning rate of each
+    "EMA": (F.EMA(0.25), 0.25),
+    "CascadedEMA": (F.CascadedEMA(0.25, 0.5), 0.25),
+    "Diode": (F.Cascade(F.EMA(0.5), F.Sign(), F.EMA(0.25)), 0.25),
+    "NormalizedEMA": (F.NormalizedEMA(0.5, 0.25), 0.25),
+    "latent Adam": (lqf.recipes.from_adam(0.25), 0.25),
+    "latent SGD": (lqf.recipes.from_sgd(0.25, 0.5), 0.25 / 0.5),
+    "coupled SGD": (lqf.recipes.from_sgd(0.25, 0.5, 0.1, decoupled=False, clip=1.0), 0.25),
+    "IIR": (F.IIR([0.5], [1.0, -0.5]), 1.0),
+    "Sign": (F.Sign(), 1.0),
+}
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_every_filter_has_a_learning_rate(name, digits, make_model, tmp_path):
+    """As loggers read it: Keras' TensorBoard, and the lines of W&B's and MLflow's callbacks."""
+    filter, rate = RATES[name]
+    model = make_model(FilteredFlip(filter=filter))
+    x, y = digits[0][:64], digits[1][:64]
+    board = keras.callbacks.TensorBoard(tmp_path)
+    model.fit(x, y, verbose=0, callbacks=[board, keras.callbacks.CSVLogger(tmp_path / "log.csv")])
+    optimizer = model.optimizer
+    for value in (optimizer.learning_rate, optimizer.lr):
+        assert float(keras.backend.get_value(value)) == rate
+    assert callable(getattr(optimizer, "_learning_rate", None)) or optimizer._learning_rate == rate
+    scheduler = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
+    if name in ("IIR", "Sign"):
+        with pytest.raises(AttributeError, match="no coefficient that can be set"):
+            optimizer.learning_rate = 0.5
+        return
+    model.fit(x, y, verbose=0, callbacks=[scheduler])
+    assert float(optimizer.learning_rate) == rate / 2
+    optimizer.learning_rate = rate / 4
+    assert float(optimizer.learning_rate) == rate / 4
+
+
 @pytest.mark.parametrize("gamma", [None, 0.1])
 def test_decay_steps(gamma):
     weights = binary_variable([1.0])

@@ -3,11 +3,9 @@
 import argparse
 import pathlib
 import sys
-import textwrap
 from typing import Any
 
 from larq_filters import _files, plots, recipes
-from larq_filters.filters import Filter
 
 import tensorflow as tf
 
@@ -48,7 +46,9 @@ def run(args: argparse.Namespace) -> int:
         )
         explanation = recipe.explain(steps=_steps(args), steps_per_epoch=args.steps_per_epoch)
         if args.plot is not None:
-            _draw(explanation.linear, args.plot)
+            figure = plots.responses(explanation.linear)
+            with _files.replaced(args.plot) as beside:
+                figure.savefig(beside, dpi=100)
             print(f"\nThe picture is in {args.plot}.")
     except (ImportError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -78,17 +78,3 @@ def _rate(args: argparse.Namespace) -> Any:
     if args.decay == "cosine":
         return schedules.CosineDecay(args.learning_rate, steps)
     return schedules.PolynomialDecay(args.learning_rate, steps, 0.0)
-
-
-def _draw(filter: Filter, path: pathlib.Path) -> None:
-    """The filter's impulse and frequency response, side by side."""
-    pyplot = plots.import_pyplot()
-    figure, axes = pyplot.subplots(1, 2, figsize=(8.0, 3.4), layout="constrained")
-    for draw, ax in zip((plots.impulse_response, plots.frequency_response), axes, strict=True):
-        legend = draw(filter, ax=ax).get_legend()
-        if legend is not None:
-            legend.remove()
-    figure.suptitle(textwrap.fill(str(filter), 80), fontsize="medium")
-    with _files.replaced(path) as beside:
-        figure.savefig(beside, dpi=100)
-    pyplot.close(figure)

@@ -4,7 +4,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from larq_filters._numbers import Coefficient, Schedule, number, share, whole_number
+from larq_filters._numbers import (
+    Coefficient,
+    Schedule,
+    not_negative,
+    number,
+    share,
+    whole_number,
+)
 
 import tensorflow as tf
 
@@ -53,11 +60,14 @@ def threshold(value: Any) -> Coefficient:
     return value
 
 
-def current(name: str, value: float) -> float:
+def current(key: str, value: float) -> float:
     """A value a coefficient may take while training: as when made, or 0 at the end of a decay."""
+    name = key.rsplit(".", 1)[-1]
     if name == "threshold":
         return threshold(value)
-    return value if value == 0.0 else share(name, value)
+    if name in ("alpha", "gamma", "sigma"):
+        return value if value == 0.0 else share(name, value)
+    return not_negative(name, value)
 
 
 def state_dtype(value: Any) -> str | None:

@@ -89,12 +89,37 @@ class Coefficients:
     def alpha(self, value: float) -> None:
         self._set("alpha", value)
 
-    # Keras' callbacks read and set `learning_rate` or `lr`.
-    learning_rate = lr = alpha
+    @property
+    def learning_rate(self) -> tf.Variable | tf.Tensor:
+        """What Keras' callbacks and trackers know as the learning rate, for every filter.
+
+        α, or of several the last stage's; the rate of an `Integrator`; another coefficient where
+        there is no such; the constant 1 where there is none.
+        """
+        key = self._rate_key()
+        return tf.constant(1.0) if key is None else self._coefficients[key]
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        key = self._rate_key()
+        if key is None:
+            raise AttributeError(
+                "this filter has no coefficient that can be set while training. "
+                f"Received: learning_rate={value!r}"
+            )
+        self._set(key, value)
+
+    lr = learning_rate
 
     @property
     def _learning_rate(self) -> Coefficient:
-        return self._given[self._key("alpha")]  # where Keras' TensorBoard looks for a schedule
+        key = self._rate_key()
+        return 1.0 if key is None else self._given[key]  # TensorBoard looks for a schedule here
+
+    def _rate_key(self) -> str | None:
+        keys = [key for key in self._coefficients if key != "threshold"]
+        rates = [key for key in keys if key.rsplit(".", 1)[-1] in ("alpha", "rate")]
+        return (rates or keys)[-1] if keys else None
 
     @property
     def gamma(self) -> tf.Variable:
@@ -125,14 +150,14 @@ class Coefficients:
         return keys[0]
 
     def _set(self, name: str, value: float) -> None:
-        key = self._key(name)
+        key = name if name in self._coefficients else self._key(name)
         given = self._given[key]
         if isinstance(value, Schedule):
             raise TypeError(
                 f"`{name}` can be set while training to a number; a schedule is given when the "
                 f"optimizer is made. Received: {name}={value!r} in place of {given!r}"
             )
-        value = _arguments.current(name, float(value))
+        value = _arguments.current(key, float(value))
         if isinstance(given, Schedule) and float(given(self.iterations)) == 0.0:
             raise ValueError(
                 f"`{name}` follows a schedule that has ended at 0, so there is nothing left to "

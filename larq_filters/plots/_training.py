@@ -1,0 +1,180 @@
+"""Pictures of how a network trains."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from larq_filters import _layers
+from larq_filters.optimizers import FilteredFlip
+from larq_filters.plots import _axes
+
+import numpy as np
+import tensorflow as tf
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_MANY = 8  # more layers than that are not named one by one
+
+
+def flip_ratio(history: Any, *, ax: "Axes | None" = None) -> "Axes":
+    """The share of weights that flipped per step, over epochs, for each layer and overall.
+
+    Args:
+        history: What `model.fit` returned with `callbacks.FlipRatio`, or its `history`.
+        ax: Axes to draw into; new ones if None.
+
+    Returns:
+        The axes: epochs, counted from 1, and flips per weight and step, logarithmic.
+
+    Raises:
+        ValueError: There are no flip ratios in `history`.
+
+    Example:
+        >>> ax = lqf.plots.flip_ratio({"flip_ratio": [0.02, 0.01], "flip_ratio/conv": [0.02, 0.01]})
+        >>> ax.get_ylabel()
+        'flips per weight and step'
+    """
+    logs: Mapping[str, Sequence[float]] = getattr(history, "history", history)
+    if "flip_ratio" not in logs:
+        raise ValueError(
+            "there are no flip ratios in this history: train with callbacks=[larq_filters."
+            f"callbacks.FlipRatio()]. Received: a history of {list(logs)}"
+        )
+    ax = _axes.new_or(ax)
+    layers = [name for name in logs if name.startswith("flip_ratio/")]
+    labels = _layer_labels([name.split("/", 1)[1] for name in layers])
+    values = [value for name in (*layers, "flip_ratio") for value in logs[name]]
+    floor = min((value for value in values if value > 0.0), default=1e-6) / 3.0
+    for name, label, color in zip(layers, labels, _colors(len(layers)), strict=True):
+        _ratios(ax, logs[name], floor, color=color, linewidth=1.0, label=label)
+    _ratios(ax, logs["flip_ratio"], floor, color="k", marker=".", linewidth=2.0, label="all layers")
+    if 0.0 in values:
+        ax.plot([], [], "kv", label="0: no weight flipped")
+    ax.set_yscale("log")
+    ax.locator_params("x", integer=True)
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("flips per weight and step")
+    return _axes.finish(ax, "Flip ratio")
+
+
+def state_histogram(
+    model: tf.keras.Model,
+    layers: Sequence[str] | None = None,
+    *,
+    bins: int = 100,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """How far binary weights are from flipping: filter outputs y times weights θ, per layer.
+
+    A weight flips where θ·y exceeds the threshold τ, which is drawn as a dashed line. y is the
+    output that the state would give at the next step if its gradient were 0.
+
+    Args:
+        model: A model compiled with `FilteredFlip`, after some training.
+        layers: Names of layers to show, all if None.
+        bins: Number of bins; what is beyond them counts in the outermost.
+        ax: Axes to draw into; new ones if None.
+
+    Returns:
+        The axes: θ·y in units of each layer's root mean square of y, and the share of its weights.
+
+    Raises:
+        TypeError: The model is not compiled with a FilteredFlip.
+        ValueError: It has not been trained yet, or has no such layer.
+
+    Example:
+        >>> model = tf.keras.Sequential([
+        ...     lq.layers.QuantDense(64, kernel_quantizer="ste_sign", input_shape=(4,)),
+        ... ])
+        >>> model.compile(lqf.optimizers.FilteredFlip(alpha=0.1, gamma=0.5), loss="mse")
+        >>> _ = model.fit(np.eye(4), np.ones((4, 64)), epochs=3, verbose=0)
+        >>> lqf.plots.state_histogram(model).get_ylabel()
+        'share of weights'
+    """
+    layers = [layers] if isinstance(layers, str) else layers
+    optimizer = FilteredFlip.of(model)
+    if optimizer is None:
+        kind = type(getattr(model, "optimizer", None)).__name__
+        raise TypeError(
+            f"a state histogram is of a model compiled with FilteredFlip. Received: {kind}"
+        )
+    margins = _margins(model, optimizer)
+    missing = sorted(set(layers or ()) - {layer for layer, _ in margins})
+    margins = {key: m for key, m in margins.items() if layers is None or key[0] in layers}
+    if missing or not margins:
+        raise ValueError(
+            "no such layer has binary weights: give names of those that have, or none. "
+            f"Received: layers={missing}"
+        )
+    ax = _axes.new_or(ax)
+    threshold = float(optimizer.threshold.numpy())
+    largest = max(float((output / scale).max()) for output, scale in margins.values())
+    last = max(0.5, min(largest, 4.0), 1.1 * threshold / min(s for _, s in margins.values()))
+    edges = np.linspace(-4.0, last, bins + 1).tolist()
+    several = [layer for layer, _ in margins]
+    labels = _layer_labels(
+        [f"{lay}/{kernel}" if several.count(lay) > 1 else lay for lay, kernel in margins]
+    )
+    lines = zip(margins.values(), labels, _colors(len(margins)), strict=True)
+    for (output, scale), label, color in lines:
+        values = np.clip(output / scale, edges[0], edges[-1])
+        weights = np.full(values.shape, 1.0 / values.size)
+        ax.hist(values, edges, weights=weights, histtype="step", color=color, label=label)
+        if threshold > 0.0:
+            ax.axvline(threshold / scale, color=color, linestyle="--", linewidth=1.0)
+    if threshold == 0.0:
+        ax.axvline(0.0, color="k", linestyle="--", linewidth=1.0, label="τ = 0")
+    ax.set_xlabel("θ·y, in units of the layer's root mean square of y")
+    ax.set_ylabel("share of weights")
+    return _axes.finish(ax, "Distance of weights from flipping")
+
+
+def _margins(
+    model: tf.keras.Model, optimizer: FilteredFlip
+) -> dict[tuple[str, str], tuple[np.ndarray, float]]:
+    """By layer and kernel, θ·y of its weights, and the root mean square of y."""
+    if not optimizer.filter.slots:
+        raise ValueError(
+            "this filter has no state, so nothing says how far weights are from flipping. "
+            f"Received: filter={optimizer.filter}"
+        )
+    coefficients = {name: c.numpy() for name, c in optimizer.coefficients.items()}
+    margins = {}
+    for variable, layer in _layers.layer_names(model):
+        slots = {name: slot.numpy() for name, slot in optimizer.slots(variable).items()}
+        if not slots and not _layers.is_binary(variable):
+            continue
+        if not any(np.any(slot) for slot in slots.values()):
+            raise ValueError(
+                "the state of every filter starts at 0: train the model first. Received: "
+                f"{int(optimizer.iterations)} steps of training"
+            )
+        weights = tf.convert_to_tensor(variable).numpy()
+        zero = np.zeros_like(next(iter(slots.values())))
+        _, output = optimizer.filter.step(slots, zero, coefficients)
+        output = np.asarray(output, "float64").ravel()
+        scale = float(np.sqrt(np.mean(output**2)))
+        kernel = variable.name.rsplit("/", 1)[-1].split(":")[0]
+        margins[layer, kernel] = (output * weights.ravel(), scale or 1.0)
+    return margins
+
+
+def _colors(n: int) -> Any:
+    from matplotlib import colormaps
+
+    return colormaps["viridis"](np.linspace(0.0, 0.9, n))
+
+
+def _layer_labels(layers: Sequence[str]) -> Sequence[str]:
+    """The layers' names; of many, the first and the last: the colors between tell the depth."""
+    if len(layers) <= _MANY:
+        return layers
+    return [f"{layers[0]} (first)", *[""] * (len(layers) - 2), f"{layers[-1]} (last)"]
+
+
+def _ratios(ax: "Axes", values: Sequence[float], floor: float, **style: Any) -> None:
+    """A line over epochs; a 0, which a logarithm does not have, is a triangle at the bottom."""
+    epochs, ratios = np.arange(1, len(values) + 1), np.asarray(values, "float64")
+    ax.plot(epochs, np.where(ratios > 0.0, ratios, np.nan), **style)
+    zeros = epochs[ratios == 0.0]
+    ax.plot(zeros, np.full(zeros.shape, floor), "v", color=style["color"])
