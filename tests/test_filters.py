@@ -294,6 +294,42 @@ def test_a_decay_may_have_ended():
     np.testing.assert_array_equal(ended.impulse_response(5), np.zeros(5))
 
 
+SETTLED = [name for name in STATEFUL if name not in ("Integrator", "Sign")]
+
+
+@pytest.mark.parametrize("name", SETTLED)
+def test_the_steady_state_is_where_a_constant_input_leads(name):
+    """To after 3,000 steps; a step more changes nothing."""
+    filter, x = STATEFUL[name], np.array([0.5, -0.25, 0.125])
+    state, y = filter.steady_state(tf.constant(x), filter.coefficients)
+    coupled = name.startswith("CoupledSGD")  # which gives what 100 steps lead to
+    outputs, last = run(filter, [x] * (100 if coupled else 3_000 if "slow" not in name else 1))
+    if "slow" not in name:
+        np.testing.assert_allclose(y, outputs[-1], rtol=1e-5, atol=1e-9)
+        for slot in filter.slots:
+            np.testing.assert_allclose(state[slot], last[slot], rtol=1e-5, atol=1e-9)
+    if not coupled:
+        after, again = filter.step(state, tf.constant(x), filter.coefficients)
+        np.testing.assert_allclose(again, y, rtol=1e-6, atol=1e-12)
+        for slot in filter.slots:
+            np.testing.assert_allclose(after[slot], state[slot], rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_the_steady_state_is_that_of_scipy(name):
+    """`sosfilt_zi` says what a filter gives for a step that has always been there: its gain."""
+    filter = STATEFUL[name]
+    if name == "Integrator":  # which has none: after 100 steps
+        _, y = filter.steady_state(tf.constant([0.5], tf.float64), filter.coefficients)
+        np.testing.assert_allclose(y, 100 * 0.5 * 0.5)
+        return
+    x = np.full(4, 0.5)
+    zi = signal.sosfilt_zi(filter.sos) * x[0]
+    expected, _ = signal.sosfilt(filter.sos, x, zi=zi)
+    _, y = filter.steady_state(tf.constant(x), filter.coefficients)
+    np.testing.assert_allclose(y, expected, rtol=1e-9)
+
+
 def test_other_numbers_for_coefficients():
     diode = F.Cascade(F.EMA(0.1), F.Sign(), F.EMA(0.01))
     expected = F.Cascade(F.EMA(0.1), F.Sign(), F.EMA(0.5))

@@ -12,9 +12,11 @@ from larq_filters._numbers import Coefficient, Schedule, short
 from larq_filters._serialization import deserialize, serialize
 
 import numpy as np
+import tensorflow as tf
 from scipy import signal
 
 Tensors = Mapping[str, Any]
+_LONG = 100  # steps
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,6 +86,29 @@ class Filter(abc.ABC):
         Returns:
             The next state, with the same names, and the output, of the shape of `x`.
         """
+
+    def steady_state(self, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
+        """The state and the output that a constant input leads to: what `inertia` starts with.
+
+        A filter of your own need not give it: then it is what 100 steps from zero lead to. So it is
+        for filters that never settle, such as an `Integrator` without leak.
+
+        Args:
+            x: The constant input, a tensor of any shape.
+            coefficients: As for `step`.
+
+        Returns:
+            As `step`.
+        """
+        x = tf.convert_to_tensor(x)
+        state: dict[str, Any] = {slot: tf.zeros_like(x) for slot in self.slots}
+        state |= {slot: tf.zeros((), x.dtype) for slot in self.scalar_slots}
+        _, state, y = tf.while_loop(
+            lambda i, *_: i < _LONG,
+            lambda i, state, y: (i + 1, *self.step(state, x, coefficients)),
+            (tf.constant(0), state, tf.zeros_like(x)),
+        )
+        return state, y
 
     @property
     def coefficients(self) -> dict[str, Coefficient]:

@@ -69,6 +69,14 @@ class Cascade(Filter):
             new |= {f"{i}.{name}": value for name, value in part.items()}
         return new, x
 
+    @override
+    def steady_state(self, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
+        new: dict[str, Any] = {}
+        for i, stage in enumerate(self.filters):
+            part, x = stage.steady_state(x, _part(coefficients, i))
+            new |= {f"{i}.{name}": value for name, value in part.items()}
+        return new, x
+
     @property
     @override
     def sos(self) -> np.ndarray:

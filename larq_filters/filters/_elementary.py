@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from typing_extensions import override
 
+_EVER = 1e7  # steps, after which no bias is left
 __all__ = ["EMA", "CascadedEMA", "Integrator", "NormalizedEMA", "Sign"]
 
 
@@ -45,6 +46,10 @@ class EMA(Filter):
     def step(self, state: Tensors, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
         y = _ema(state["y"], x, coefficients["alpha"])
         return {"y": y}, y
+
+    @override
+    def steady_state(self, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
+        return {"y": x}, x
 
     @property
     @override
@@ -93,6 +98,10 @@ class CascadedEMA(Filter):
         m = _ema(state["m"], x, coefficients["gamma"])
         y = _ema(state["y"], m, coefficients["alpha"])
         return {"m": m, "y": y}, y
+
+    @override
+    def steady_state(self, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
+        return {"m": x, "y": x}, x
 
     @property
     @override
@@ -151,6 +160,15 @@ class Integrator(Filter):
         if "leak" in coefficients:
             change = change - coefficients["leak"] * state["y"]
         y = state["y"] + change
+        if self.limit is not None:
+            y = tf.clip_by_value(y, -self.limit, self.limit)
+        return {"y": y}, y
+
+    @override
+    def steady_state(self, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
+        if "leak" not in coefficients:  # it has none, and takes what 100 steps lead to
+            return super().steady_state(x, coefficients)
+        y = coefficients["rate"] / coefficients["leak"] * x
         if self.limit is not None:
             y = tf.clip_by_value(y, -self.limit, self.limit)
         return {"y": y}, y
@@ -230,6 +248,13 @@ class NormalizedEMA(Filter):
         if self.epsilon_hat:
             return new, m * (root_bias / m_bias) / (root + self.epsilon)
         return new, m / m_bias / (root / root_bias + self.epsilon)
+
+    @override
+    def steady_state(self, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
+        state = {"m": x, "v": x * x}
+        if self.bias_correction:
+            state["t"] = tf.cast(_EVER, x.dtype)
+        return state, x / (tf.abs(x) + self.epsilon)
 
 
 @register

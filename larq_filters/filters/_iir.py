@@ -118,6 +118,20 @@ class IIR(Filter):
             state |= {f"q{i}": q + r, f"r{i}": r + delta_r}
         return state, x
 
+    @override
+    def steady_state(self, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
+        state: dict[str, Any] = {}
+        for i, row in enumerate(self.sections):
+            b0, b1, b2, _, a1, a2 = (
+                coefficients.get(f"sos{i}_{j}", value) for j, value in enumerate(row)
+            )
+            if isinstance(a1, float) and isinstance(a2, float) and abs(1.0 + a1 + a2) < _TOLERANCE:
+                return super().steady_state(x, coefficients)  # a pole at z = 1
+            q = x / (1.0 + a1 + a2)
+            state |= {f"q{i}": q, f"r{i}": 0.0 * q}
+            x = (b0 + b1 + b2) * q
+        return state, x
+
     @property
     @override
     def sos(self) -> np.ndarray:

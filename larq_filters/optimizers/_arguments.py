@@ -49,6 +49,10 @@ _TRANSLATED = {
 }
 
 
+class Default(float):
+    """A default number, told from the same number as an argument by its class."""
+
+
 def threshold(value: Any) -> Coefficient:
     """A finite number from 0 on, or a schedule."""
     value = number("threshold", value)
@@ -167,3 +171,12 @@ def real_optimizer(identifier: Any) -> tf.keras.optimizers.Optimizer:
             f"Received: real_optimizer={identifier!r}"
         ) from error
     return optimizer if optimizer is identifier else real_optimizer(optimizer)
+
+
+def given(**arguments: Any) -> str:
+    """Those that are no defaults, as they were given."""
+    return ", ".join(
+        f"{name}={value}"
+        for name, value in arguments.items()
+        if not isinstance(value, Default) and (value is not None or name == "gamma")
+    )

@@ -6,7 +6,7 @@ from typing import Any
 
 from larq_filters.filters import Filter
 from larq_filters.optimizers._flip import Binary, wide_dtype
-from larq_filters.optimizers._update import Update
+from larq_filters.optimizers._update import Update, local
 
 import tensorflow as tf
 
@@ -16,6 +16,8 @@ class Binaries:
 
     Args:
         filter: F.
+        inertia: Its state at the first gradient, where that is still zero: the steady state of the
+            constant input −θ·inertia·rms(g).
         state_dtype: What its state is kept in, None for what it is computed in.
         seed: Of the rounding to a narrower type.
         jit_compile: Whether XLA compiles the update.
@@ -25,12 +27,14 @@ class Binaries:
     def __init__(
         self,
         filter: Filter,
+        inertia: float,
         state_dtype: str | None,
         seed: int,
         jit_compile: bool,
         key: Callable[[tf.Variable], Any],
     ) -> None:
-        self._filter, self._state_dtype, self._key = filter, state_dtype, key
+        self._filter, self._inertia = filter, inertia
+        self._state_dtype, self._key = state_dtype, key
         self.update = Update(filter, None if state_dtype is None else seed, jit_compile)
         self._known: dict[Any, Binary] = {}
         self._flips: list[tf.Variable] = []  # by the binaries' serials
@@ -69,14 +73,13 @@ class Binaries:
         """One step of all variables, in all replicas; returns the number of steps done."""
 
         def in_replica(binaries: Sequence[Binary], first: Any, *gradients: Any) -> None:
-            flips = self.update(
-                first.device,
-                binaries,
-                [tf.convert_to_tensor(gradient) for gradient in gradients],
-                {name: tf.convert_to_tensor(c) for name, c in coefficients.items()},
-                tf.convert_to_tensor(iterations),
-                count_flips,
-            )
+            values = [tf.convert_to_tensor(gradient) for gradient in gradients]
+            now = {name: tf.convert_to_tensor(c) for name, c in coefficients.items()}
+            step = tf.convert_to_tensor(iterations)
+            if self._inertia:
+                mine = [local(binary, first.device) for binary in binaries]
+                tf.cond(step == 0, lambda: self._start(mine, values, now), lambda: False)
+            flips = self.update(first.device, binaries, values, now, step, count_flips)
             for binary, count in zip(binaries, flips, strict=count_flips):
                 self._flips[binary.serial].assign_add(count, read_value=False)
 
@@ -93,6 +96,27 @@ class Binaries:
                 group=False,
             )
         return iterations.assign_add(1)
+
+    def _start(
+        self,
+        binaries: Sequence[Binary],
+        gradients: Sequence[tf.Tensor],
+        coefficients: Mapping[str, tf.Tensor],
+    ) -> bool:
+        """Gives filters whose state is zero the one in which they hold on to the weights."""
+        for binary, gradient in zip(binaries, gradients, strict=True):
+            dtype = wide_dtype(binary.weight)
+            gradient = tf.cast(gradient, dtype)
+            gradient = tf.where(tf.math.is_finite(gradient), gradient, tf.zeros_like(gradient))
+            size = self._inertia * tf.sqrt(tf.reduce_mean(gradient**2))
+            x = tf.where(tf.convert_to_tensor(binary.weight) < 0, size, -size)
+            now = {name: tf.cast(value, dtype) for name, value in coefficients.items()}
+            state, _ = self._filter.steady_state(x, now)
+            is_new = tf.reduce_all([tf.reduce_all(v == 0) for v in binary.state.values()])
+            for slot, variable in binary.state.items():
+                value = tf.cast(state[slot], variable.dtype)
+                variable.assign(tf.where(is_new, value, variable), read_value=False)
+        return True
 
 
 def _slot(variable: tf.Variable, slot: str, value: tf.Tensor) -> tf.Variable:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from larq_filters import _layers
-from larq_filters._numbers import Coefficient, times
+from larq_filters._numbers import Coefficient, not_negative, times
 from larq_filters._serialization import register
 from larq_filters.filters import EMA, CascadedEMA, Filter
 from larq_filters.optimizers import _arguments
@@ -19,12 +19,7 @@ from tf_keras.src.optimizers.utils import filter_empty_gradients
 from tf_keras.src.utils.tf_utils import can_jit_compile
 from typing_extensions import override
 
-
-class _Default(float):
-    """A default number, told from the same number as an argument by its class."""
-
-
-_ALPHA, _GAMMA = _Default(1e-2), _Default(1e-1)
+_ALPHA, _GAMMA = _arguments.Default(1e-2), _arguments.Default(1e-1)
 
 
 @register
@@ -66,6 +61,12 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
             them, as α(1 − t/decay_steps)², and no weight flips after them. None: α stays.
         filter: Any filter of `larq_filters.filters`, instead of `alpha`, `gamma` and `decay_steps`.
         threshold: τ ≥ 0, in the unit of the filter's output. A number or a schedule.
+        inertia: How strongly filters hold on to the weights that training starts from, 0 or more.
+            At its first gradient, each variable's filter starts in the steady state of the constant
+            input −θ·inertia·rms(g), as if past gradients had supported the present weights. 0 is
+            the paper's start: half of all weights flip in the first step, which is right for random
+            weights and loses trained ones. To fine-tune, take 0.1 with α = 1e-3 or less: weights
+            begin to move after some 2/α steps.
         real_optimizer: A Keras optimizer, its name or its config, for all variables that are not
             binary.
         state_dtype: "bfloat16" keeps the filters' state in half the memory. It is rounded up or
@@ -109,6 +110,7 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
         decay_steps: int | None = None,
         filter: Filter | None = None,
         threshold: Coefficient = 0.0,
+        inertia: float = 0.0,
         real_optimizer: tf.keras.optimizers.Optimizer | str | Mapping[str, Any] = "adam",
         state_dtype: str | None = None,
         seed: int = 0,
@@ -123,7 +125,7 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
         if filter is None:
             alpha = _arguments.decayed("alpha", alpha, decay_steps)
             filter = EMA(alpha) if gamma is None else CascadedEMA(alpha, gamma)
-        elif both := _given(alpha=alpha, gamma=gamma, decay_steps=decay_steps):
+        elif both := _arguments.given(alpha=alpha, gamma=gamma, decay_steps=decay_steps):
             raise ValueError(
                 "`filter` replaces `alpha`, `gamma` and `decay_steps`: give either the filter, "
                 f"which may have schedules, or these. Received: filter={filter}, {both}"
@@ -142,6 +144,7 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
             **kwargs,
         )
         self.jit_compile = bool(jit_compile) and can_jit_compile()
+        self._inertia = not_negative("inertia", inertia)
         self._state_dtype = _arguments.state_dtype(state_dtype)
         self._seed = _arguments.seed(seed)
         self._filter = self._no_dependency(filter)
@@ -150,7 +153,14 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
         self._given = self._no_dependency(given)
         self._create_coefficients(given)
         self._binaries = self._no_dependency(
-            Binaries(filter, self._state_dtype, self._seed, self.jit_compile, self._var_key)
+            Binaries(
+                filter,
+                self._inertia,
+                self._state_dtype,
+                self._seed,
+                self.jit_compile,
+                self._var_key,
+            )
         )
         self.count_flips = False
 
@@ -324,15 +334,6 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
         self._real_optimizer.finalize_variable_values(
             [v for v in var_list if v not in self._binaries]
         )
-
-
-def _given(**arguments: Any) -> str:
-    """Those that are no defaults, as they were given."""
-    return ", ".join(
-        f"{name}={value}"
-        for name, value in arguments.items()
-        if not isinstance(value, _Default) and (value is not None or name == "gamma")
-    )
 
 
 # So that `compile("FilteredFlip")` finds it, as it finds "Adam".

@@ -38,6 +38,7 @@ class Saving(tf.keras.optimizers.Optimizer):
             "jit_compile": self.jit_compile,
             "state_dtype": self._state_dtype,
             "seed": self._seed,
+            "inertia": self._inertia,
             "filter": serialize(self._filter),
             "threshold": serialize(self._given["threshold"]),
             "real_optimizer": tf.keras.optimizers.serialize(

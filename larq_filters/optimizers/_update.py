@@ -84,8 +84,8 @@ class Update:
     def _make(self, device: str, binaries: Sequence[Binary]) -> Callable[..., list[tf.Tensor]]:
         # On GPUs XLA makes a single loop anyway.
         blocks = self._jit_compile and "GPU" not in device
-        local = [_local(binary, device) for binary in binaries]
-        step = functools.partial(_flip_all, self._filter, self._seed, blocks, local)
+        mine = [local(binary, device) for binary in binaries]
+        step = functools.partial(_flip_all, self._filter, self._seed, blocks, mine)
         return tf.function(step, jit_compile=True, autograph=False) if self._jit_compile else step
 
 
@@ -202,12 +202,12 @@ def _flip_in_blocks(
     return Binary(serial, weight, {**arrays, **scalars_done}), flips
 
 
-def _local(binary: Binary, device: str) -> Binary:
+def local(binary: Binary, device: str) -> Binary:
     """Of variables under a strategy, the replicas on a device."""
 
-    def local(variable: tf.Variable) -> tf.Variable:
+    def replica(variable: tf.Variable) -> tf.Variable:
         replicas = tf.distribute.get_strategy().experimental_local_results(variable)
-        return next((replica for replica in replicas if replica.device == device), variable)
+        return next((one for one in replicas if one.device == device), variable)
 
-    state = {slot: local(variable) for slot, variable in binary.state.items()}
-    return Binary(binary.serial, local(binary.weight), state)
+    state = {slot: replica(variable) for slot, variable in binary.state.items()}
+    return Binary(binary.serial, replica(binary.weight), state)
