@@ -108,7 +108,8 @@ def clone(model: tf.keras.Model) -> tf.keras.Model:
     except (NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(
             f"model '{model.name}' cannot be cloned: give its class and its layers a get_config "
-            "and a from_config, or make it with kernel quantizers "
+            "and a from_config, register functions that are quantizers with "
+            "larq.utils.register_keras_custom_object, or make it with kernel quantizers "
             "larq.quantizers.NoOp(precision=1) in the first place. Received: "
             f"{type(error).__name__}: {error}"
         ) from error

@@ -28,6 +28,10 @@ class FlipRatio(tf.keras.callbacks.Callback):
 
     The optimizer counts inside its update, so every step counts, also with `steps_per_execution`.
 
+    Args:
+        per_layer: Whether to add the ratio of each layer. Without them, the progress bar of a deep
+            network stays short.
+
     Raises:
         TypeError: When training starts with another optimizer than `FilteredFlip`.
 
@@ -40,6 +44,10 @@ class FlipRatio(tf.keras.callbacks.Callback):
         >>> sorted(history.history)
         ['flip_ratio', 'flip_ratio/dense', 'loss']
     """
+
+    def __init__(self, per_layer: bool = True) -> None:
+        super().__init__()
+        self.per_layer = per_layer
 
     @override
     def set_model(self, model: tf.keras.Model) -> None:
@@ -72,7 +80,7 @@ class FlipRatio(tf.keras.callbacks.Callback):
         steps = max(now.steps - start.steps, 1)
         flips = {name: count - start.flips.get(name, 0) for name, count in now.flips.items()}
         logs["flip_ratio"] = sum(flips.values()) / (max(sum(now.sizes.values()), 1) * steps)
-        for name, size in now.sizes.items():
+        for name, size in now.sizes.items() if self.per_layer else ():
             logs[f"flip_ratio/{name}"] = flips[name] / (size * steps)
 
     def _count(self) -> "_Count":

@@ -225,3 +225,10 @@ def test_recalibration_without_validation_says_so():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.fit(x, x, verbose=0, validation_data=(x, x), callbacks=[recalibrate])
+
+
+def test_the_total_alone(digits, make_model):
+    model = make_model(FilteredFlip())
+    callbacks = [lqf.callbacks.FlipRatio(per_layer=False)]
+    history = model.fit(*digits, verbose=0, callbacks=callbacks).history
+    assert [name for name in history if "flip_ratio" in name] == ["flip_ratio"]

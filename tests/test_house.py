@@ -98,6 +98,7 @@ MODULES = {
     "larq_compute_engine.mlir.python.tflite_schema": "ModelT Model BuiltinOperator TensorType",
     "tensorflow.compiler.tf2xla.python.xla": "dynamic_slice dynamic_update_slice",
     "tf_keras.api._v2.keras": "",
+    "tf_keras.src.mixed_precision.loss_scale_optimizer": "LossScaleOptimizerV3",
     "tf_keras.src.optimizers.utils": "filter_empty_gradients",
     "tf_keras.src.utils.tf_utils": "can_jit_compile",
 }

@@ -135,6 +135,20 @@ def test_a_decay_that_ended_too_early_is_said(digits, make_model):
         model.fit(*digits, verbose=0)
 
 
+def test_what_is_set_on_a_loss_scaler_reaches_the_optimizer_inside(digits, make_model):
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    model = make_model(FilteredFlip())
+    model.optimizer.alpha, model.optimizer.gamma, model.optimizer.threshold = 0.5, 0.25, 0.125
+    inner = FilteredFlip.of(model)
+    assert model.optimizer is not inner and model.optimizer.alpha is inner.alpha
+    assert [float(c) for c in (inner.alpha, inner.gamma, inner.threshold)] == [0.5, 0.25, 0.125]
+    scheduler = lq.callbacks.HyperparameterScheduler(lambda epoch: 0.75, "alpha")
+    model.fit(digits[0][:64], digits[1][:64], verbose=0, callbacks=[scheduler])
+    assert float(inner.alpha) == 0.75
+    other = keras.mixed_precision.LossScaleOptimizer(keras.optimizers.Adam())
+    assert not hasattr(other, "alpha")
+
+
 RATES = {  # what is called the learning rate of each
     "EMA": (F.EMA(0.25), 0.25),
     "CascadedEMA": (F.CascadedEMA(0.25, 0.5), 0.25),

@@ -43,7 +43,8 @@ def freeze(model: tf.keras.Model, structure: Any) -> tuple[tf.keras.Model, list[
     except ValueError as error:
         raise ValueError(
             f"model '{model.name}' cannot be cloned, and export works on a clone: give its class "
-            "and its layers a get_config and a from_config. Received: "
+            "and its layers a get_config and a from_config, and register functions that are "
+            "quantizers with larq.utils.register_keras_custom_object. Received: "
             f"{error.__cause__ or error}"
         ) from error
     kernels, seen = [], set()

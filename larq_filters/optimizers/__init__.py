@@ -1,5 +1,6 @@
 """FilteredFlip: binary weights by filtering gradients, all others by a Keras optimizer."""
 
+from larq_filters.optimizers import _loss_scaling as _loss_scaling  # passes alpha on
 from larq_filters.optimizers._filtered_flip import FilteredFlip
 from larq_filters.optimizers._latent_sgd import LatentSGD
 
