@@ -12,7 +12,7 @@ _VARIABLE = "TF_USE_LEGACY_KERAS"
 _TRUE = ("1", "true", "True")  # the spellings that TensorFlow accepts
 _WAY_OUT = (
     f"Set the environment variable {_VARIABLE}=1 before Python starts, or `import larq_filters` "
-    "before anything that touches `tf.keras`."
+    "before anything that touches `tf.keras`. In a notebook, restart the kernel first."
 )
 
 

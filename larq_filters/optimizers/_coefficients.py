@@ -43,23 +43,23 @@ class Coefficients:
             self._was_limited = self._no_dependency(was_limited)
 
     def _follow_schedules(self) -> None:
-        for key, value in self._given.items():
-            variable = self._coefficients[key]
-            if isinstance(value, Schedule):
-                variable.assign(self._limited(key, self._scheduled(key, value, variable)))
-                self._written[key].assign(variable)
-            elif _limit(key) is not None:  # callbacks set it unchecked
-                variable.assign(self._limited(key, tf.convert_to_tensor(variable)))
-
-    def _limited(self, key: str, value: tf.Tensor) -> tf.Tensor:
-        """A value within its limits, or at most as far beyond them as what was given."""
-        limit, given = _limit(key), self._given[key]
-        if limit is None:
-            return value
-        given = 0.0 if isinstance(given, Schedule) else given
-        limited = tf.clip_by_value(value, min(0.0, given), max(limit, given))
-        self._was_limited.assign(tf.convert_to_tensor(self._was_limited) | (limited != value))
-        return limited
+        outside = []
+        for key, given in self._given.items():
+            variable, limit = self._coefficients[key], _limit(key)
+            if isinstance(given, Schedule):
+                value, given = self._scheduled(key, given, variable), 0.0
+            elif limit is not None:  # callbacks set it unchecked
+                value = tf.convert_to_tensor(variable)
+            else:
+                continue
+            if limit is not None:  # or at most as far beyond it as what was given
+                limited = tf.clip_by_value(value, min(0.0, given), max(limit, given))
+                outside.append(limited != value)
+                value = limited
+            variable.assign(value)
+            if key in self._written:
+                self._written[key].assign(value)
+        self._was_limited.assign(tf.reduce_any([self._was_limited, *outside]))
 
     def _scheduled(self, key: str, schedule: Schedule, variable: tf.Variable) -> tf.Tensor:
         """The schedule's value, scaled by what the coefficient was set to since the last step."""
