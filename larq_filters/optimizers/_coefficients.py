@@ -82,7 +82,7 @@ class Coefficients:
 
     @property
     def alpha(self) -> tf.Variable:
-        """α of the filter as it is now; can be set to a number unless it follows a schedule."""
+        """α of the filter as it is now; setting it scales the rest of a schedule."""
         return self._coefficients[self._key("alpha")]
 
     @alpha.setter
@@ -123,7 +123,7 @@ class Coefficients:
 
     @property
     def gamma(self) -> tf.Variable:
-        """γ of the filter as it is now; can be set to a number unless it follows a schedule."""
+        """γ of the filter as it is now; setting it scales the rest of a schedule."""
         return self._coefficients[self._key("gamma")]
 
     @gamma.setter
@@ -132,7 +132,7 @@ class Coefficients:
 
     @property
     def threshold(self) -> tf.Variable:
-        """τ as it is now; can be set to a number unless it follows a schedule."""
+        """τ as it is now; setting it scales the rest of a schedule."""
         return self._coefficients["threshold"]
 
     @threshold.setter
