@@ -8,7 +8,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import assert_one_sentence, binary_variable, train
+from helpers import assert_one_sentence, binary_variable, slow_but, train
 
 FilteredFlip = lqf.optimizers.FilteredFlip
 F = lqf.filters
@@ -162,7 +162,7 @@ RATES = {  # what is called the learning rate of each
 }
 
 
-@pytest.mark.parametrize("name", RATES)
+@pytest.mark.parametrize("name", slow_but(["CascadedEMA", "Diode", "latent Adam", "IIR"], RATES))
 def test_every_filter_has_a_learning_rate(name, digits, make_model, tmp_path):
     """As loggers read it: Keras' TensorBoard, and the lines of W&B's and MLflow's callbacks."""
     filter, rate = RATES[name]

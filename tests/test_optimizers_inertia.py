@@ -6,7 +6,7 @@ import exact
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import assert_one_sentence, assert_same, binary_variable, model_state
+from helpers import assert_one_sentence, assert_same, binary_variable, model_state, slow_but
 
 F, recipes = lqf.filters, lqf.recipes
 FilteredFlip = lqf.optimizers.FilteredFlip
@@ -39,7 +39,7 @@ FILTERS = {
 }
 
 
-@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize("name", slow_but(["CascadedEMA", "IIR", "latent Adam"], FILTERS))
 def test_noise_moves_nothing_at_first(name, start):
     """Without inertia, the first gradient decides: half of the weights flip."""
     initial, gradients = start
