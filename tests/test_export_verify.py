@@ -149,7 +149,7 @@ def test_every_engine_is_verified(monkeypatch):
     spoiled = [None]
     interpreter = lqf.export._program.Program.interpreter
 
-    def spoil(self, engine=None, threads=1):
+    def spoil(self, engine, threads=1):
         made = interpreter(self, engine, threads)
         spoiled[0] = made._run if engine == "indirect" else spoiled[0]
         return made

@@ -408,3 +408,11 @@ def test_a_pole_on_the_unit_circle_is_taken_with_a_warning(a):
     with pytest.warns(UserWarning, match="never forgets"):
         filter = F.IIR([1], a)
     assert filter.time_constant == math.inf
+
+
+def test_only_poles_on_the_circle_may_not_meet():
+    """Beside 1 and −1, both sections have a pole at 1/2, which may be twice."""
+    with pytest.warns(UserWarning, match="never forgets") as caught:
+        filter = F.IIR.from_sos([[1, 0, 0, 1, -1.5, 0.5], [1, 0, 0, 1, 0.5, -0.5]])
+    assert filter.sos.shape == (2, 6)
+    assert "0.5" not in str(caught[0].message)

@@ -331,3 +331,31 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_gets_one_sentence(name):
     assert_one_sentence(*BAD[name])
+
+
+def test_adam_as_one_object():
+    """Its state is that of `adam_state`; what is seldom given has to be named."""
+    recipe, w = recipes.Adam(1e-2), np.array([0.5, -0.25])
+    assert recipe.filter == recipes.from_adam(1e-2)
+    for steps in ({}, {"steps": 3}):
+        one, two = recipe.state(w, **steps), recipes.adam_state(w, **steps)
+        assert one.keys() == two.keys() and float(one["0.t"]) == steps.get("steps", 0)
+        for slot, value in two.items():
+            np.testing.assert_array_equal(one[slot], value)
+    with pytest.raises(TypeError, match="positional"):
+        recipes.Adam(1e-2, 0.9, 0.999, 1e-7, 1.0, 0.1)
+
+
+def test_sgd_as_one_object():
+    recipe = recipes.SGD(0.1, 0.9, 1e-2, nesterov=True)
+    assert recipe.filter == recipes.from_sgd(0.1, 0.9, 1e-2, nesterov=True)
+    optimizer = recipe.optimizer("sgd")
+    assert type(optimizer) is lqf.optimizers.LatentSGD and optimizer.momentum == 0.9
+    assert optimizer.nesterov and optimizer.weight_decay == 1e-2
+    assert float(optimizer.learning_rate) == np.float32(0.1)
+    for other in (
+        recipes.SGD(0.1, 0.9, 1e-2, decoupled=False),
+        recipes.SGD(0.1, 0.9, dampening=0.5),
+    ):
+        assert_one_sentence(other.optimizer, ValueError, "FilteredFlip(filter=recipe.filter)")
+    assert recipes.recipe_of(keras.optimizers.SGD(0.5, 0.25)) == recipes.SGD(0.5, 0.25)

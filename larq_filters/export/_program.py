@@ -37,14 +37,12 @@ class Program(NamedTuple):
     engines: tuple[str, ...]
     interface: Interface
 
-    def interpreter(self, engine: str | None = None, threads: int = 1) -> _lce.Interpreter:
-        """What runs it, with an engine or the first that can.
+    def interpreter(self, engine: str, threads: int = 1) -> _lce.Interpreter:
+        """What runs it with an engine.
 
         Raises:
             ValueError: An engine that cannot run it.
         """
-        if engine is None and self.engines:
-            engine = self.engines[0]
         if engine not in self.engines:
             raise ValueError(
                 f"Larq Compute Engine can run this file with these engines only: "

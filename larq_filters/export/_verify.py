@@ -110,7 +110,7 @@ def verify(
             "tolerance is 0 or more and allowed is in [0, 1). "
             f"Received: tolerance={tolerance}, allowed={allowed}"
         )
-    engines = [engine] if engine is not None or not program.engines else list(program.engines)
+    engines = program.engines if engine is None else (engine,)
     interpreters = [(name, program.interpreter(name)) for name in engines]
     known = tf.nest.flatten(_model.input_structure(model))
     _check_shapes("inputs", [k.shape[1:] for k in known], [s.shape[1:] for s in interface.specs])
@@ -134,7 +134,7 @@ def verify(
     return results[0]
 
 
-def _check(result: Verification, allowed: float, engine: str | None) -> None:
+def _check(result: Verification, allowed: float, engine: str) -> None:
     """Refuses more differences than are allowed."""
     worst = max(result.outputs, key=lambda output: (output.beyond, output.relative))
     if worst.beyond <= allowed:
