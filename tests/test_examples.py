@@ -340,7 +340,7 @@ def test_any_keras_application_can_teach(tmp_path, digits):
     np.testing.assert_allclose(tf.nn.softmax(logits), expected, atol=1e-5)
     args = type("Arguments", (), {"teacher": "MobileNetV2"})
     args.teacher_weights = str(tmp_path / "weights.h5")
-    data = example("data").Data(None, None, None, 1, 1000, (120.0,) * 3, (60.0,) * 3)
+    data = example("common.data").Data(None, None, None, 1, 1000, (120.0,) * 3, (60.0,) * 3)
     given = teachers.make_teacher(args, data)((x - 120) / 60)
     np.testing.assert_allclose(given, logits, atol=1e-3)
 
