@@ -218,8 +218,9 @@ def test_tune_cifar10(space, small_cifar10, tmp_path):
     assert rows == [[str(i), f"{scores[i]:.2%}"] for i in (best, 1 - best)]
     assert max(map(len, lines[start - 2 : start + 3])) <= 80
     assert (folder / "search.png").stat().st_size > 10_000
-    again = tune()
-    assert "Epoch" not in again and again.splitlines()[-1] == lines[-1]
+    if space == "filtered":  # a finished search is only reported
+        again = tune()
+        assert "Epoch" not in again and again.splitlines()[-1] == lines[-1]
 
     script, *command = lines[-1].split()[1:]
     assert script == "examples/cifar10.py" and f"trial_{best}" in lines[-1]
