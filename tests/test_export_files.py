@@ -355,3 +355,14 @@ def test_operators_of_a_layer_whose_weights_are_not_in_the_file():
     real = operator("CONV_2D", "model/q/three", np.ones(1))
     file.operators.insert(1, real)
     assert lqf.export._packing.unmatched(file, call) == [real]
+
+
+def test_small_matrices_are_no_evidence():
+    """Factors for rows and columns are found for large ones; small ones match too easily."""
+    rng = np.random.default_rng(0)
+    large, small, other = (rng.normal(size=s) for s in ((10, 24), (3, 8), (10, 24)))
+    scaled = lqf.export._packing._scaled
+    rows, columns = rng.normal(size=(10, 1)), rng.normal(size=(1, 24))
+    assert scaled(large, large * rows * columns) and scaled(large, large)
+    assert not scaled(large, other) and not scaled(large, None) and not scaled(large, large.T)
+    assert not scaled(small, small)

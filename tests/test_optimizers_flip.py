@@ -241,3 +241,12 @@ def test_float64_coefficients_are_not_rounded():
     finally:
         tf.keras.backend.set_floatx("float32")
     assert values == {"alpha": 3e-3, "gamma": 0.1, "threshold": 1e-9}
+
+
+def test_zeros_that_are_loaded_count_as_plus_one():
+    weights = binary_variable(np.ones(4))
+    optimizer = lqf.optimizers.FilteredFlip()
+    optimizer.build([weights])
+    weights.assign([0.0, -0.0, -0.5, 0.5])
+    optimizer.apply_gradients([(tf.zeros(4), weights)])
+    np.testing.assert_array_equal(weights.numpy(), [1.0, 1.0, -1.0, 1.0])

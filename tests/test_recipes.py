@@ -337,6 +337,8 @@ def test_adam_as_one_object():
     """Its state is that of `adam_state`; what is seldom given has to be named."""
     recipe, w = recipes.Adam(1e-2), np.array([0.5, -0.25])
     assert recipe.filter == recipes.from_adam(1e-2)
+    assert recipes.Adam() == recipes.Adam(1e-3, 0.9, 0.999, 1e-7, 1.0, weight_decay=0.0)
+    assert recipes.recipe_of(keras.optimizers.Adam(0.5)).epsilon == recipes.Adam().epsilon == 1e-7
     for steps in ({}, {"steps": 3}):
         one, two = recipe.state(w, **steps), recipes.adam_state(w, **steps)
         assert one.keys() == two.keys() and float(one["0.t"]) == steps.get("steps", 0)

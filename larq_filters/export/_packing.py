@@ -136,12 +136,14 @@ def _scaled(one: np.ndarray, two: np.ndarray | None) -> bool:
     if two is None or one.shape != two.shape or one.size < 4 * sum(one.shape):
         return False  # of a small one, this would be no evidence
     one, two = one.astype(np.float64), two.astype(np.float64)
-    rows, columns = np.ones((one.shape[0], 1)), np.ones((1, one.shape[1]))
+    first = np.linalg.norm(two, axis=1).argmax()
+    columns = np.divide(two[first], one[first], where=one[first] != 0.0, out=np.zeros(one.shape[1]))
+    columns = columns[None]
     for _ in range(3):  # alternating least squares
-        part = one * rows
-        columns = (part * two).sum(0, keepdims=True) / np.maximum((part**2).sum(0), 1e-30)
         part = one * columns
         rows = (part * two).sum(1, keepdims=True) / np.maximum((part**2).sum(1), 1e-30)[:, None]
+        part = one * rows
+        columns = (part * two).sum(0, keepdims=True) / np.maximum((part**2).sum(0), 1e-30)
     return bool(np.linalg.norm(two - one * rows * columns) <= 1e-3 * np.linalg.norm(two))
 
 
