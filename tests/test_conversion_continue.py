@@ -61,7 +61,7 @@ def assert_trains_alike(latent, model, batches):
     assert flips > 20
 
 
-QUICK = {("momentum", 20), ("Adam", 20)}
+QUICK = {("Adam", 20)}
 CASES = [*((name, 20) for name in OPTIMIZERS), ("momentum", 0), ("Adam", 0)]
 
 
@@ -90,11 +90,10 @@ def test_loss_and_metrics_are_kept(digits, make_model):
     assert one == two and set(one) == {"loss", "accuracy"}
 
 
-def test_settings_of_compile_are_kept(digits, make_model):
+def test_settings_of_compile_are_kept(make_model):
     latent = make_model()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     latent.compile("adam", loss, steps_per_execution=4, jit_compile=True)
-    latent.fit(*digits, verbose=0, steps_per_epoch=4)
     model = continue_from_latent(latent)
     assert int(model._steps_per_execution) == 4 and model.jit_compile is True
     assert not model.run_eagerly

@@ -36,8 +36,8 @@ REAL = {
     ("name", "policy"),
     slow_but(
         [
-            *(("Adam", "float32"), ("SGD, scheduled", "float32"), ("SGD, clipped", "float32")),
-            *(("AdamW", "float32"), ("Adam, averaged", "mixed_float16")),
+            *(("Adam", "float32"), ("SGD, scheduled", "float32")),
+            ("Adam, averaged", "mixed_float16"),
         ],
         [(name, policy) for name in REAL for policy in ("float32", "mixed_float16")],
     ),

@@ -103,9 +103,13 @@ def test_state_that_is_there_is_kept(start, tmp_path):
     assert_same(list(steps(restored, again, gradients[10:20])), expected[10:])
 
 
-@pytest.mark.parametrize("options", [{}, {"run_eagerly": True}, {"steps_per_execution": 4}])
-def test_alike_in_every_way_of_training(options, mirrored):
+WAYS = {"graph": {}, "eager": {"run_eagerly": True}, "several": {"steps_per_execution": 4}}
+
+
+@pytest.mark.parametrize("way", slow_but(["graph"], WAYS))
+def test_alike_in_every_way_of_training(way, mirrored):
     """On one device and two, in graphs and eagerly: all sums of this training are exact."""
+    options = WAYS[way]
     make = lambda **kw: FilteredFlip(0.5, None, inertia=0.0, **kw)  # noqa: E731
     plain, _ = exact.fit(make(), **options)
     warm, _ = exact.fit(FilteredFlip(0.5, None, inertia=4.0), **options)

@@ -173,6 +173,7 @@ def test_formats_with_state_do_not_say_so(digits, make_model, tmp_path):
     keras.models.load_model(tmp_path / "model.keras").fit(dataset(digits), verbose=0)
 
 
+@pytest.mark.slow
 def test_a_mixed_precision_model_goes_on(digits, make_model, tmp_path):
     keras.mixed_precision.set_global_policy("mixed_float16")
     make = OPTIMIZERS["CascadedEMA, scheduled"]
