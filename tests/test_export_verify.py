@@ -118,6 +118,23 @@ def test_only_engines_that_compute_right_are_offered(name):
         assert np.allclose(got, model(x), atol=1e-3) == every, name
 
 
+def test_samples_that_are_allowed_to_differ_may_be_among_the_first(monkeypatch):
+    """The other engines run on 16 samples: a large share of these is a small one of all."""
+    model = stack(conv(), conv(8), shape=(4, 4, 32))
+    exported, predict = convert(model), lqf.export._verify._predict
+
+    def turned(model, arrays):
+        (outputs,) = predict(model, arrays)
+        outputs[3] *= -1.0
+        return [outputs]
+
+    monkeypatch.setattr(lqf.export._verify, "_predict", turned)
+    x = np.random.default_rng(0).normal(size=(160, 4, 4, 32))
+    assert exported.verify(x, model, allowed=0.01).outputs[0].beyond == 1 / 160
+    with pytest.raises(lqf.export.Mismatch, match="than the model with the engine 'default'"):
+        exported.verify(x, model)
+
+
 @pytest.mark.parametrize("layer", ["LSTM", "Bidirectional", "unrolled", "cell", "GRU"])
 def test_recurrent_layers_are_right_or_refused(layer):
     inputs = keras.Input((5, 3))

@@ -85,8 +85,8 @@ class Exported:
                 rounding of a real layer, to int8 above all, may turn a sign that is next to 0, and
                 others after it.
             engine: Which of Larq Compute Engine's implementations runs the file, one of
-                `report.engines`; by default each of them, the first on all samples and the others
-                on 16.
+                `report.engines`; by default each of them: the first on all samples against the
+                model, the others on 16 against the first.
             kernel: The old name of `engine`.
 
         Returns:
