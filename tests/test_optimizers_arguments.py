@@ -101,6 +101,23 @@ def test_a_coefficient_that_is_set_scales_the_rest_of_its_schedule(by, tmp_path)
         optimizer.alpha = 0.1
 
 
+def test_a_schedule_out_of_range_is_limited_and_not_taken_for_one_that_was_set(tmp_path):
+    """8 and 6 count as 1, and the rest of the schedule is as it was, also when it is restored."""
+    start = decay(8.0, 4)
+    optimizer, weights = FilteredFlip(start, None), binary_variable([1.0])
+    gradients = np.ones((2, 1, 1), "float32")
+    for _ in train(optimizer, [weights], gradients):
+        assert float(optimizer.alpha) == 1.0
+    path = tf.train.Checkpoint(optimizer=optimizer).save(tmp_path / "checkpoint")
+    restored, other = FilteredFlip(start, None), binary_variable([1.0])
+    restored.build([other])
+    tf.train.Checkpoint(optimizer=restored).restore(path)
+    for one, variable in ((optimizer, weights), (restored, other)):
+        seen = [float(one.alpha) for _ in train(one, [variable], np.ones((2, 1, 1), "float32"))]
+        assert seen == [1.0, 1.0] and one.get_config()["scales"] == {}
+        assert int(one.iterations) == 4
+
+
 def test_schedulers_work_beside_decay_steps(digits, make_model):
     """α is what ReduceLROnPlateau makes of it, times what is left of the decay."""
     model = make_model(FilteredFlip(decay_steps=8 * 57))

@@ -69,7 +69,10 @@ class Coefficients:
         )
         scale, value = tf.convert_to_tensor(self._scales[key]), tf.convert_to_tensor(variable)
         # Whichever of several replicas came first, and after loading, these are its own values.
-        own = (self._written[key], scale * before, scale * now)
+        own = [self._written[key], scale * before, scale * now]
+        limit = _limit(key)
+        if limit is not None:
+            own = [tf.clip_by_value(one, 0.0, limit) for one in own]
         is_set = tf.reduce_all([tf.abs(value - one) > 1e-6 * tf.abs(one) for one in own])
         scale = tf.where(is_set & (now != 0.0), tf.math.divide_no_nan(value, now), scale)
         self._scales[key].assign(scale)
