@@ -62,11 +62,12 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
         filter: Any filter of `larq_filters.filters`, instead of `alpha`, `gamma` and `decay_steps`.
         threshold: τ ≥ 0, in the unit of the filter's output. A number or a schedule.
         inertia: How strongly filters hold on to the weights that training starts from, 0 or more.
-            At its first gradient, each variable's filter starts in the steady state of the constant
-            input −θ·inertia·rms(g), as if past gradients had supported the present weights. 0 is
-            the paper's start: half of all weights flip in the first step, which is right for random
-            weights and loses trained ones. To fine-tune, take 0.1 with α = 1e-3 or less: weights
-            begin to move after some 2/α steps.
+            In the very first step, each filter starts in the steady state of the constant input
+            −θ·inertia·rms(g), as if past gradients had supported the present weights. State that is
+            there, seeded or restored, is kept; a variable without a gradient in that step starts
+            at 0. 0 is the paper's start: half of all weights flip in the first step, which is right
+            for random weights and loses trained ones. To fine-tune, take 0.1 with α = 1e-3 or less:
+            weights begin to move after some 2/α steps.
         real_optimizer: A Keras optimizer, its name or its config, for all variables that are not
             binary.
         state_dtype: "bfloat16" keeps the filters' state in half the memory. It is rounded up or
