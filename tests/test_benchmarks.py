@@ -97,6 +97,16 @@ def test_export_latency(tmp_path):
 
 
 @pytest.mark.slow
+def test_fine_tuning(tmp_path):
+    record, output = run(tmp_path, "fine_tuning", "--seeds", 2, "--epochs", 2)
+    assert_machine(record)
+    assert_fits(output)
+    cold, warm = record["rows"].values()
+    assert len(warm["kept"]) == 2 and record["steps"] == 114
+    assert min(warm["kept"]) > 0.9 > 0.7 > max(cold["kept"])
+
+
+@pytest.mark.slow
 def test_accuracy_cifar10(small_cifar10, tmp_path):
     """A finished run is not done again; one that was stopped is."""
     few = ("--epochs", 1, "--width", 2, "--data-dir", small_cifar10)
