@@ -167,3 +167,8 @@ def test_saved_and_loaded(digits, make_model, tmp_path):
 @pytest.mark.parametrize("inertia", [-1.0, float("inf"), float("nan")])
 def test_bad_inertia(inertia):
     assert_one_sentence(lambda: FilteredFlip(inertia=inertia), ValueError, f"inertia={inertia}")
+
+
+def test_a_filter_without_state_has_no_inertia():
+    make = lambda: FilteredFlip(filter=F.Sign(), inertia=0.1)  # noqa: E731
+    assert_one_sentence(make, ValueError, "this filter has none")

@@ -12,6 +12,7 @@ from larq_filters._numbers import (
     share,
     whole_number,
 )
+from larq_filters.filters import EMA, CascadedEMA, Filter
 
 import tensorflow as tf
 
@@ -114,6 +115,44 @@ def decayed(name: str, value: Any, steps: Any) -> Any:
     )
 
 
+def filter_of(filter: Filter | None, alpha: Any, gamma: Any, decay_steps: int | None) -> Filter:
+    """The filter that was given, or that of the coefficients that were."""
+    if filter is None:
+        alpha = decayed("alpha", alpha, decay_steps)
+        return EMA(alpha) if gamma is None else CascadedEMA(alpha, gamma)
+    if both := _given(alpha=alpha, gamma=gamma, decay_steps=decay_steps):
+        raise ValueError(
+            "`filter` replaces `alpha`, `gamma` and `decay_steps`: give either the filter, which "
+            f"may have schedules, or these. Received: filter={filter}, {both}"
+        )
+    if not isinstance(filter, Filter):
+        raise TypeError(
+            "filter is an instance of a class in larq_filters.filters, such as "
+            f"larq_filters.filters.EMA(0.01). Received: filter={filter!r}"
+        )
+    return filter
+
+
+def _given(**arguments: Any) -> str:
+    """Those that are no defaults, as they were given."""
+    return ", ".join(
+        f"{name}={value}"
+        for name, value in arguments.items()
+        if not isinstance(value, Default) and (value is not None or name == "gamma")
+    )
+
+
+def inertia(value: Any, filter: Filter) -> float:
+    """A finite number from 0 on; 0 for a filter without state."""
+    value = not_negative("inertia", value)
+    if value and not filter.slots:
+        raise ValueError(
+            "inertia is a start of a filter's state, and this filter has none: leave it at 0. "
+            f"Received: inertia={value:g}, filter={filter}"
+        )
+    return value
+
+
 def seed(value: Any) -> int:
     """A whole number of 32 bits."""
     meaning = "a whole number from 0 to 2**32 - 1"
@@ -171,12 +210,3 @@ def real_optimizer(identifier: Any) -> tf.keras.optimizers.Optimizer:
             f"Received: real_optimizer={identifier!r}"
         ) from error
     return optimizer if optimizer is identifier else real_optimizer(optimizer)
-
-
-def given(**arguments: Any) -> str:
-    """Those that are no defaults, as they were given."""
-    return ", ".join(
-        f"{name}={value}"
-        for name, value in arguments.items()
-        if not isinstance(value, Default) and (value is not None or name == "gamma")
-    )

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from larq_filters import _layers
-from larq_filters._numbers import Coefficient, not_negative, times
+from larq_filters._numbers import Coefficient, times
 from larq_filters._serialization import register
-from larq_filters.filters import EMA, CascadedEMA, Filter
+from larq_filters.filters import Filter
 from larq_filters.optimizers import _arguments
 from larq_filters.optimizers._binaries import Binaries
 from larq_filters.optimizers._coefficients import Coefficients
@@ -123,19 +123,7 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
         **kwargs: Any,
     ) -> None:
         _arguments.no_magnitude(kwargs)
-        if filter is None:
-            alpha = _arguments.decayed("alpha", alpha, decay_steps)
-            filter = EMA(alpha) if gamma is None else CascadedEMA(alpha, gamma)
-        elif both := _arguments.given(alpha=alpha, gamma=gamma, decay_steps=decay_steps):
-            raise ValueError(
-                "`filter` replaces `alpha`, `gamma` and `decay_steps`: give either the filter, "
-                f"which may have schedules, or these. Received: filter={filter}, {both}"
-            )
-        elif not isinstance(filter, Filter):
-            raise TypeError(
-                "filter is an instance of a class in larq_filters.filters, such as "
-                f"larq_filters.filters.EMA(0.01). Received: filter={filter!r}"
-            )
+        filter = _arguments.filter_of(filter, alpha, gamma, decay_steps)
         super().__init__(
             name=name,
             clipnorm=clipnorm,
@@ -145,7 +133,7 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
             **kwargs,
         )
         self.jit_compile = bool(jit_compile) and can_jit_compile()
-        self._inertia = not_negative("inertia", inertia)
+        self._inertia = _arguments.inertia(inertia, filter)
         self._state_dtype = _arguments.state_dtype(state_dtype)
         self._seed = _arguments.seed(seed)
         self._filter = self._no_dependency(filter)
