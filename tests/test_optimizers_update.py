@@ -5,6 +5,7 @@ import resource
 
 import larq_filters as lqf
 from larq_filters.optimizers import _update
+from larq_filters.optimizers._flip import Numbers
 
 import numpy as np
 import pytest
@@ -203,8 +204,8 @@ def compiled(filter, size):
     gradient = tf.zeros(size)
     optimizer.apply_gradients([(gradient, weights)])
     (step,) = optimizer._binaries.update._compiled.values()
-    coefficients = {name: tf.convert_to_tensor(c) for name, c in optimizer.coefficients.items()}
-    arguments = [gradient], coefficients, tf.constant(1, tf.int64), False
+    now = {name: tf.convert_to_tensor(c) for name, c in optimizer.coefficients.items()}
+    arguments = [gradient], Numbers(now, now), tf.constant(1, tf.int64), False
     return step.experimental_get_compiler_ir(*arguments)(stage="optimized_hlo")
 
 

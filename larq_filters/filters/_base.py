@@ -34,6 +34,8 @@ class Filter(abc.ABC):
       `coefficients`.
     - `slots` names the state, and `step` computes the difference equation. NumPy arrays and tensors
       come alike, so use operators or functions of TensorFlow.
+    - `output`, if the state tells the last output, lets weights that are changed in mid-training
+      keep their new values.
     - `sos`, if the filter is linear, gives it all responses, time constants and plots.
     - Keras' registration lets models with it be saved and loaded.
 
@@ -48,6 +50,9 @@ class Filter(abc.ABC):
         ...         m = state["m"] + coefficients["alpha"] * (x - state["m"])
         ...         y = state["y"] + coefficients["alpha"] * (m - state["y"])
         ...         return {"m": m, "y": y}, y
+        ...
+        ...     def output(self, state, coefficients):
+        ...         return state["y"]
         >>> lqf.optimizers.FilteredFlip(filter=DoubleEMA(0.01)).filter
         DoubleEMA(alpha=0.01)
 
@@ -109,6 +114,27 @@ class Filter(abc.ABC):
             (tf.constant(0), state, tf.zeros_like(x)),
         )
         return state, y
+
+    @property
+    def odd_slots(self) -> tuple[str, ...]:
+        """Names of the slots that change sign when all inputs do: an average, not that of squares.
+
+        By default all of `slots`, as in every linear filter.
+        """
+        return self.slots
+
+    def output(self, state: Tensors, coefficients: Tensors) -> Any | None:
+        """The output of the step that led to a state, or None where the state does not tell it.
+
+        The optimizer compares it with the weight before the next step: a weight that was changed
+        from outside stands against it, and keeps its value, as `odd_slots` of the state change
+        sign. With None, the next step may undo such changes.
+
+        Args:
+            state: As `step` returned it, maybe rounded.
+            coefficients: As `step` had them.
+        """
+        return None
 
     @property
     def coefficients(self) -> dict[str, Coefficient]:

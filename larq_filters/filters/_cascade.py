@@ -57,6 +57,11 @@ class Cascade(Filter):
 
     @property
     @override
+    def odd_slots(self) -> tuple[str, ...]:
+        return self._names("odd_slots")
+
+    @property
+    @override
     def coefficients(self) -> dict[str, Coefficient]:
         stages = enumerate(self.filters)
         return {f"{i}.{n}": value for i, f in stages for n, value in f.coefficients.items()}
@@ -68,6 +73,17 @@ class Cascade(Filter):
             part, x = stage.step(_part(state, i), x, _part(coefficients, i))
             new |= {f"{i}.{name}": value for name, value in part.items()}
         return new, x
+
+    @override
+    def output(self, state: Tensors, coefficients: Tensors) -> Any | None:
+        y = None
+        for i, stage in enumerate(self.filters):
+            now = _part(coefficients, i)
+            if stage.slots or stage.scalar_slots:
+                y = stage.output(_part(state, i), now)
+            elif y is not None:
+                _, y = stage.step({}, y, now)
+        return y
 
     @override
     def steady_state(self, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:

@@ -64,3 +64,7 @@ class CoupledSGD(Filter):
         if self.limit is not None:
             y = tf.clip_by_value(y, -self.limit, self.limit)
         return {"m": m, "y": y}, y
+
+    @override
+    def output(self, state: Tensors, coefficients: Tensors) -> Any:
+        return state["y"]

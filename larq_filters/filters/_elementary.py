@@ -48,6 +48,10 @@ class EMA(Filter):
         return {"y": y}, y
 
     @override
+    def output(self, state: Tensors, coefficients: Tensors) -> Any:
+        return state["y"]
+
+    @override
     def steady_state(self, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
         return {"y": x}, x
 
@@ -98,6 +102,10 @@ class CascadedEMA(Filter):
         m = _ema(state["m"], x, coefficients["gamma"])
         y = _ema(state["y"], m, coefficients["alpha"])
         return {"m": m, "y": y}, y
+
+    @override
+    def output(self, state: Tensors, coefficients: Tensors) -> Any:
+        return state["y"]
 
     @override
     def steady_state(self, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
@@ -163,6 +171,10 @@ class Integrator(Filter):
         if self.limit is not None:
             y = tf.clip_by_value(y, -self.limit, self.limit)
         return {"y": y}, y
+
+    @override
+    def output(self, state: Tensors, coefficients: Tensors) -> Any:
+        return state["y"]
 
     @override
     def steady_state(self, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
@@ -236,18 +248,29 @@ class NormalizedEMA(Filter):
     def scalar_slots(self) -> tuple[str, ...]:
         return ("t",) if self.bias_correction else ()
 
+    @property
+    @override
+    def odd_slots(self) -> tuple[str, ...]:
+        return ("m",)
+
     @override
     def step(self, state: Tensors, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
         gamma, sigma = coefficients["gamma"], coefficients["sigma"]
         new = {"m": _ema(state["m"], x, gamma), "v": _ema(state["v"], x * x, sigma)}
-        m, root = new["m"], tf.sqrt(new["v"])
+        if self.bias_correction:
+            new["t"] = state["t"] + 1.0
+        return new, self.output(new, coefficients)
+
+    @override
+    def output(self, state: Tensors, coefficients: Tensors) -> Any:
+        m, root = state["m"], tf.sqrt(state["v"])
         if not self.bias_correction:
-            return new, m / (root + self.epsilon)
-        t = new["t"] = state["t"] + 1.0
+            return m / (root + self.epsilon)
+        t, gamma, sigma = state["t"], coefficients["gamma"], coefficients["sigma"]
         m_bias, root_bias = 1.0 - (1.0 - gamma) ** t, tf.sqrt(1.0 - (1.0 - sigma) ** t)
         if self.epsilon_hat:
-            return new, m * (root_bias / m_bias) / (root + self.epsilon)
-        return new, m / m_bias / (root / root_bias + self.epsilon)
+            return m * (root_bias / m_bias) / (root + self.epsilon)
+        return m / m_bias / (root / root_bias + self.epsilon)
 
     @override
     def steady_state(self, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:

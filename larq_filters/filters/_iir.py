@@ -93,7 +93,13 @@ class IIR(Filter):
     @property
     @override
     def slots(self) -> tuple[str, ...]:
-        return tuple(f"{slot}{i}" for i in range(len(self.sections)) for slot in "qr")
+        states = tuple(f"{slot}{i}" for i in range(len(self.sections)) for slot in "qr")
+        return (*states, "y") if self._keeps_output else states
+
+    @property
+    def _keeps_output(self) -> bool:
+        """Whether states do not tell the last output: b2·w_{t−2} of the last section is gone."""
+        return self.sections[-1][2] != 0.0
 
     @property
     @override
@@ -116,7 +122,17 @@ class IIR(Filter):
             delta_r = x - (2.0 + a1) * r - (1.0 + a1 + a2) * q
             x = b0 * delta_r + (2.0 * b0 + b1) * r + (b0 + b1 + b2) * q
             state |= {f"q{i}": q + r, f"r{i}": r + delta_r}
-        return state, x
+        if self._keeps_output:
+            state["y"] = x
+        return state, self.output(state, coefficients)
+
+    @override
+    def output(self, state: Tensors, coefficients: Tensors) -> Any:
+        if self._keeps_output:
+            return state["y"]
+        last = len(self.sections) - 1
+        b0, b1 = (coefficients.get(f"sos{last}_{j}", self.sections[last][j]) for j in range(2))
+        return b0 * state[f"r{last}"] + (b0 + b1) * state[f"q{last}"]
 
     @override
     def steady_state(self, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
@@ -130,6 +146,8 @@ class IIR(Filter):
             q = x / (1.0 + a1 + a2)
             state |= {f"q{i}": q, f"r{i}": 0.0 * q}
             x = (b0 + b1 + b2) * q
+        if self._keeps_output:
+            state["y"] = x
         return state, x
 
     @property

@@ -1,7 +1,7 @@
 """What FilteredFlip is made with: checks of its arguments; each error names the way out."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from larq_filters._numbers import (
@@ -176,6 +176,21 @@ def strategy(strategy: tf.distribute.Strategy) -> None:
         if isinstance(strategy, kind):
             name = type(strategy).__name__
             raise ValueError(f"under {name}, {reason}: {way_out}. Received: strategy={name}")
+
+
+def all_known(unknown: Sequence[str], number: int) -> None:
+    """Refuses variables that an optimizer was not built with, of so many in all."""
+    if unknown and len(unknown) == number:
+        raise ValueError(
+            "this FilteredFlip already trains other variables: make a new one for each model, "
+            "or call `optimizer.build(variables)` with those of all before the first step. "
+            f"Received: variables {unknown}"
+        )
+    if unknown:
+        raise ValueError(
+            "a variable appeared after the optimizer was built: call `optimizer.build(variables)` "
+            f"with all trainable variables before the first step. Received: variables {unknown}"
+        )
 
 
 def real_optimizer(identifier: Any) -> tf.keras.optimizers.Optimizer:

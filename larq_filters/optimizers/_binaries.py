@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from larq_filters.filters import Filter
-from larq_filters.optimizers._flip import Binary, wide_dtype
+from larq_filters.optimizers._flip import Binary, Numbers, wide_dtype
 from larq_filters.optimizers._update import Update, local
 
 import tensorflow as tf
@@ -66,7 +66,7 @@ class Binaries:
         self,
         distribution: Any,
         gradients_and_variables: Sequence[tuple[tf.Tensor, tf.Variable]],
-        coefficients: Mapping[str, tf.Variable],
+        coefficients: Numbers,
         iterations: tf.Variable,
         count_flips: bool,
     ) -> tf.Variable:
@@ -74,12 +74,17 @@ class Binaries:
 
         def in_replica(binaries: Sequence[Binary], first: Any, *gradients: Any) -> None:
             values = [tf.convert_to_tensor(gradient) for gradient in gradients]
-            now = {name: tf.convert_to_tensor(c) for name, c in coefficients.items()}
+            numbers = Numbers(
+                *(
+                    {name: tf.convert_to_tensor(c) for name, c in part.items()}
+                    for part in coefficients
+                )
+            )
             step = tf.convert_to_tensor(iterations)
             if self._inertia:
                 mine = [local(binary, first.device) for binary in binaries]
-                tf.cond(step == 0, lambda: self._start(mine, values, now), lambda: False)
-            flips = self.update(first.device, binaries, values, now, step, count_flips)
+                tf.cond(step == 0, lambda: self._start(mine, values, numbers.now), lambda: False)
+            flips = self.update(first.device, binaries, values, numbers, step, count_flips)
             for binary, count in zip(binaries, flips, strict=count_flips):
                 self._flips[binary.serial].assign_add(count, read_value=False)
 
@@ -95,6 +100,8 @@ class Binaries:
                 args=gradients,
                 group=False,
             )
+        for name, variable in coefficients.before.items():
+            variable.assign(coefficients.now[name])
         return iterations.assign_add(1)
 
     def _start(

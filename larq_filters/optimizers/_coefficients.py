@@ -21,6 +21,7 @@ class Coefficients:
     iterations: tf.Variable
     _given: Mapping[str, Coefficient]  # as the optimizer was made
     _coefficients: Mapping[str, tf.Variable]  # as they are now
+    _before: Mapping[str, tf.Variable]  # as they were in the last step
     _scales: Mapping[str, tf.Variable]  # of those that follow a schedule: what it is multiplied by
     _no_dependency: Callable[[Any], Any]  # of TensorFlow: hides a value from checkpoints
 
@@ -34,6 +35,7 @@ class Coefficients:
             self._coefficients = {
                 key: _variable(key, value, dtype) for key, value in values.items()
             }
+            self._before = {key: _variable(f"{key}_before", math.inf, dtype) for key in values}
             scheduled = [key for key, value in given.items() if isinstance(value, Schedule)]
             self._scales = {key: _variable(f"{key}_scale", 1.0, dtype) for key in scheduled}
             # At the last step, or when it was made; not in checkpoints.
@@ -177,6 +179,11 @@ class Coefficients:
             if not isinstance(value, Schedule) and current != current.dtype.type(value):
                 changed[key] = float(current)
         return changed
+
+    def _last_coefficients(self) -> dict[str, float]:
+        """All of them as they were in the last step, by name; none if there was no step."""
+        values = {k: float(tf.keras.backend.get_value(v)) for k, v in self._before.items()}
+        return values if all(map(math.isfinite, values.values())) else {}
 
     def _changed_scales(self) -> dict[str, float]:
         """What schedules are multiplied by, of those that were set since."""

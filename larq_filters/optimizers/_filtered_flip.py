@@ -12,6 +12,7 @@ from larq_filters.filters import Filter
 from larq_filters.optimizers import _arguments
 from larq_filters.optimizers._binaries import Binaries
 from larq_filters.optimizers._coefficients import Coefficients
+from larq_filters.optimizers._flip import Numbers
 from larq_filters.optimizers._saving import Saving
 
 import tensorflow as tf
@@ -34,6 +35,10 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
 
     A step in which the gradient of a weight, or its filter's next state, is not finite is skipped
     for that weight: state and weight stay.
+
+    A weight that was changed since the last step, as by `set_weights`, `load_weights` or
+    `EarlyStopping(restore_best_weights=True)`, keeps its new value: where it stands against its
+    filter's output by more than τ, the filter's state changes sign.
 
     A weight whose gradients are noise flips in about √(αγ)/π of all steps (1 % with the default):
     the square in the decay of `decay_steps` makes that share decay linearly. With any decay
@@ -196,7 +201,8 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
             UserWarning: No variable is binary.
         """
         if getattr(self, "_built", False):
-            self._check_known(var_list)
+            unknown = [v.name for v in var_list if self._var_key(v) not in self._index_dict]
+            _arguments.all_known(unknown, len(var_list))
             return
         _arguments.strategy(tf.distribute.get_strategy())
         binary = [variable for variable in var_list if _layers.is_binary(variable)]
@@ -224,21 +230,6 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
             # All but its step counter, which follows this optimizer's.
             self._variables.extend(self._real_optimizer.variables[1:])
         self._built = True
-
-    def _check_known(self, var_list: Sequence[tf.Variable]) -> None:
-        unknown = [v.name for v in var_list if self._var_key(v) not in self._index_dict]
-        if not unknown:
-            return
-        if len(unknown) == len(var_list):
-            raise ValueError(
-                "this FilteredFlip already trains other variables: make a new one for each model, "
-                "or call `optimizer.build(variables)` with those of all before the first step. "
-                f"Received: variables {unknown}"
-            )
-        raise ValueError(
-            "a variable appeared after the optimizer was built: call `optimizer.build(variables)` "
-            f"with all trainable variables before the first step. Received: variables {unknown}"
-        )
 
     def slots(self, variable: tf.Variable) -> dict[str, tf.Variable]:
         """The filter's state for a binary variable, by slot name; empty for a real one."""
@@ -297,7 +288,7 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
                 self._real_optimizer.apply_gradients(real, skip_gradients_aggregation=True)
             step = functools.partial(
                 self._binaries.step,
-                coefficients=self._coefficients,
+                coefficients=Numbers(self._coefficients, self._before),
                 iterations=self.iterations,
                 count_flips=self.count_flips,
             )

@@ -19,14 +19,25 @@ class Binary(NamedTuple):
     """By slot."""
 
 
+class Numbers(NamedTuple):
+    """The filter's coefficients, and τ as `threshold`, by name."""
+
+    now: Mapping[str, Any]
+    before: Mapping[str, Any]
+    """In the step that led to the filter's state; τ is infinite if there was none."""
+
+
 def flip(
     filter: Filter,
     binary: Binary,
     gradient: tf.Tensor,
-    coefficients: Mapping[str, tf.Tensor],
+    numbers: Numbers,
     rounding: Callable[[str, tf.Tensor], tf.Tensor] | None = None,
 ) -> tuple[Binary, tf.Tensor]:
     r"""One variable, one step: θ_t = −θ_{t−1} where θ_{t−1}·F(g)_t > τ, else θ_{t−1}.
+
+    A weight with θ_{t−1}·y_{t−1} > τ_{t−1} was changed since step t − 1, which would have flipped
+    it: its filter's state is mirrored first, as if all gradients so far had been their negatives.
 
     Where the gradient or the filter's next state is not finite, state and weight stay.
 
@@ -35,7 +46,7 @@ def flip(
         binary: θ_{t−1}, of which anything but ±1 counts by its sign, and 0 as +1; and the filter's
             state, as it is kept.
         gradient: g_t, of the shape of the weight.
-        coefficients: The filter's coefficients, and τ as `threshold`, by name.
+        numbers: Coefficients.
         rounding: From slot and exact value to what is kept of it, if that is of a narrower type.
 
     Returns:
@@ -43,9 +54,17 @@ def flip(
     """
     weight, state, dtype = binary.weight, binary.state, wide_dtype(binary.weight)
     gradient = tf.cast(gradient, dtype)
-    coefficients = {name: tf.cast(value, dtype) for name, value in coefficients.items()}
+    now, before = (
+        {name: tf.cast(value, dtype) for name, value in part.items()} for part in numbers
+    )
     old_state = {slot: tf.cast(value, dtype) for slot, value in state.items()}
-    new_state, output = filter.step(old_state, gradient, coefficients)
+    sign = tf.where(weight < 0, tf.constant(-1, dtype), tf.constant(1, dtype))
+    last = filter.output(old_state, before)
+    if last is not None:
+        changed = sign * last > before["threshold"]
+        for slot in filter.odd_slots:
+            old_state[slot] = tf.where(changed, -old_state[slot], old_state[slot])
+    new_state, output = filter.step(old_state, gradient, now)
     finite = tf.math.is_finite(gradient)
     for slot in filter.slots:
         finite &= tf.math.is_finite(new_state[slot])
@@ -54,8 +73,11 @@ def flip(
         new = new_state[slot]
         new = new if rounding is None else tf.cast(rounding(slot, new), dtype)
         kept[slot] = tf.cast(tf.where(finite, new, old_state[slot]), state[slot].dtype)
-    sign = tf.where(weight < 0, tf.constant(-1, dtype), tf.constant(1, dtype))
-    flipped = finite & (sign * output > coefficients["threshold"])
+    # Of the state as it is kept: so the next step sees the same output in it.
+    rounded = {slot: tf.cast(value, dtype) for slot, value in kept.items()}
+    kept_output = filter.output({**new_state, **rounded}, now)
+    output = output if kept_output is None else kept_output
+    flipped = finite & (sign * output > now["threshold"])
     weight = tf.cast(tf.where(flipped, -sign, sign), weight.dtype)
     return Binary(binary.serial, weight, {**new_state, **kept}), flipped
 

@@ -47,6 +47,7 @@ class Saving(tf.keras.optimizers.Optimizer):
             "iterations": int(tf.keras.backend.get_value(self.iterations)),
             "coefficients": self._changed_coefficients(),
             "scales": self._changed_scales(),
+            "before": self._last_coefficients(),
         }
 
     @classmethod
@@ -57,7 +58,7 @@ class Saving(tf.keras.optimizers.Optimizer):
         """The inverse of `get_config`, but for the filters' state, which starts at zero."""
         config = dict(config)
         coefficients, iterations = config.pop("coefficients", {}), config.pop("iterations", 0)
-        scales = config.pop("scales", {})
+        scales, before = config.pop("scales", {}), config.pop("before", {})
         with tf.keras.utils.custom_object_scope(custom_objects or {}):
             for name in {"alpha", "gamma", "filter", "threshold"} & set(config):
                 config[name] = deserialize(config[name])
@@ -71,6 +72,8 @@ class Saving(tf.keras.optimizers.Optimizer):
             new._coefficients[key].assign(value)
         for key, value in scales.items():
             new._scales[key].assign(value)
+        for key, value in before.items():
+            new._before[key].assign(value)
         new._lost_iterations = iterations
         return new
 

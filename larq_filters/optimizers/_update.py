@@ -7,12 +7,12 @@ busy, so the variables are shared out among as many functions as there are cores
 
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from larq_filters.filters import Filter
 from larq_filters.optimizers import _rounding
-from larq_filters.optimizers._flip import Binary, flip
+from larq_filters.optimizers._flip import Binary, Numbers, flip
 
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
@@ -47,7 +47,7 @@ class Update:
         device: str,
         binaries: Sequence[Binary],
         gradients: Sequence[tf.Tensor],
-        coefficients: Mapping[str, tf.Tensor],
+        numbers: Numbers,
         step: tf.Tensor,
         count_flips: bool,
     ) -> list[tf.Tensor]:
@@ -57,7 +57,7 @@ class Update:
             device: Its name.
             binaries: The binary variables with their state.
             gradients: For each of them g_t.
-            coefficients: The filter's coefficients, and τ as `threshold`, by name.
+            numbers: Coefficients.
             step: The number of steps done.
             count_flips: Whether to count.
 
@@ -72,7 +72,7 @@ class Update:
             if which not in self._compiled:
                 self._compiled[which] = self._make(device, mine)
             counts = self._compiled[which](
-                [gradients[i] for i in group], coefficients, step, count_flips
+                [gradients[i] for i in group], numbers, step, count_flips
             )
             flips |= zip(group, counts, strict=count_flips)
         return [flips[i] for i in range(len(binaries))] if count_flips else []
@@ -95,7 +95,7 @@ def _flip_all(
     blocks: bool,
     binaries: Sequence[Binary],
     gradients: Sequence[tf.Tensor],
-    coefficients: Mapping[str, tf.Tensor],
+    numbers: Numbers,
     step: tf.Tensor,
     count_flips: bool,
 ) -> list[tf.Tensor]:
@@ -109,11 +109,11 @@ def _flip_all(
         size = block_size(variable.shape.num_elements()) if blocks else None
         if size is None:
             draws = rounding.at(0) if rounding else None
-            new, flipped = flip(filter, old, gradient, coefficients, draws)
+            new, flipped = flip(filter, old, gradient, numbers, draws)
             count = tf.math.count_nonzero(flipped) if count_flips else None
         else:
             new, count = _flip_in_blocks(
-                filter, old, gradient, coefficients, rounding, size, count_flips
+                filter, old, gradient, numbers, rounding, size, count_flips
             )
         if count_flips:
             flips.append(count)
@@ -152,7 +152,7 @@ def _flip_in_blocks(
     filter: Filter,
     binary: Binary,
     gradient: tf.Tensor,
-    coefficients: Mapping[str, tf.Tensor],
+    numbers: Numbers,
     rounding: _rounding.Rounding | None,
     size: int,
     count_flips: bool,
@@ -181,7 +181,7 @@ def _flip_in_blocks(
             filter,
             Binary(serial, block.pop(_WEIGHT), {**block, **scalars}),
             xla.dynamic_slice(gradient, here, [size]),
-            coefficients,
+            numbers,
             rounding.at(here[0]) if rounding else None,
         )
         if count_flips:
