@@ -149,6 +149,8 @@ CANDIDATES = {
     "cascaded_ema_squared_gamma_0.03": cascaded(gamma=0.03),
     "cascaded_ema_squared_alpha_gamma_0.03": cascaded(0.03, gamma=0.03),
     "cascaded_ema_power_4": cascaded(power=4.0),
+    "cascaded_ema_squared_inertia_0.1": cascaded(inertia=0.1),
+    "cascaded_ema_squared_inertia_1": cascaded(inertia=1.0),
     "bfloat16": bfloat16(1e-2),
     "bfloat16_nearest": bfloat16(1e-2, nearest=True),
     "bfloat16_alpha_1e-3": bfloat16(1e-3),

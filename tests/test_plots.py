@@ -137,10 +137,8 @@ def test_state_histogram(threshold, make_model, digits):
     model.fit(*digits, epochs=2, verbose=0)
     ax = plots.state_histogram(model, bins=50)
     assert legend(ax)[:2] == ["conv", "dense"]
-    # By hand: m fades by γ, y goes on towards it by α.
     kernel = model.get_layer("dense").kernel
-    m, y = (model.optimizer.slots(kernel)[name].numpy().ravel() for name in "my")
-    y = y + 0.01 * (0.9 * m - y)
+    y = model.optimizer.slots(kernel)["y"].numpy().ravel()
     values = y * np.sign(kernel.numpy().ravel()) / np.sqrt(np.mean(y**2))
     dashed = [line.get_xdata()[0] for line in ax.get_lines()]
     if threshold:

@@ -1,6 +1,7 @@
 """What FilteredFlip is made with: checks of its arguments; each error names the way out."""
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from larq_filters._numbers import (
     whole_number,
 )
 from larq_filters.filters import EMA, CascadedEMA, Filter
+from larq_filters.optimizers._partition import ALL, Partition
 
 import tensorflow as tf
 
@@ -65,9 +67,14 @@ def threshold(value: Any) -> Coefficient:
     return value
 
 
+def short_name(key: str) -> str:
+    """The name of a coefficient in its own filter: `alpha` of `dense/1.alpha`."""
+    return key.rpartition("/")[2].rpartition(".")[2]
+
+
 def current(key: str, value: float) -> float:
     """A value a coefficient may take while training: as when made, or 0 at the end of a decay."""
-    name = key.rsplit(".", 1)[-1]
+    name = short_name(key)
     if name == "threshold":
         return threshold(value)
     if name in ("alpha", "gamma", "sigma"):
@@ -115,22 +122,52 @@ def decayed(name: str, value: Any, steps: Any) -> Any:
     )
 
 
-def filter_of(filter: Filter | None, alpha: Any, gamma: Any, decay_steps: int | None) -> Filter:
-    """The filter that was given, or that of the coefficients that were."""
-    if filter is None:
-        alpha = decayed("alpha", alpha, decay_steps)
-        return EMA(alpha) if gamma is None else CascadedEMA(alpha, gamma)
-    if both := _given(alpha=alpha, gamma=gamma, decay_steps=decay_steps):
+def filters_of(filter: Any, alpha: Any, gamma: Any, decay_steps: int | None) -> Partition:
+    """The filter or filters that were given, or that of the coefficients that were."""
+    if isinstance(filter, Partition):
+        return filter
+    if isinstance(filter, Mapping):
+        for key, value in filter.items():
+            _check_entry(key, value)
+        if ALL not in filter:
+            return Partition({**filter, ALL: filter_of(None, alpha, gamma, decay_steps)})
+    if filter is not None and (both := _given(alpha=alpha, gamma=gamma, decay_steps=decay_steps)):
         raise ValueError(
             "`filter` replaces `alpha`, `gamma` and `decay_steps`: give either the filter, which "
             f"may have schedules, or these. Received: filter={filter}, {both}"
         )
+    if isinstance(filter, Mapping):
+        return Partition(filter)
+    return Partition({ALL: filter_of(filter, alpha, gamma, decay_steps)})
+
+
+def filter_of(filter: Any, alpha: Any, gamma: Any, decay_steps: int | None) -> Filter:
+    """The filter that was given, or that of the coefficients that were."""
+    if filter is None:
+        alpha = decayed("alpha", alpha, decay_steps)
+        return EMA(alpha) if gamma is None else CascadedEMA(alpha, gamma)
     if not isinstance(filter, Filter):
         raise TypeError(
             "filter is an instance of a class in larq_filters.filters, such as "
-            f"larq_filters.filters.EMA(0.01). Received: filter={filter!r}"
+            "larq_filters.filters.EMA(0.01), or a mapping from layers to such. "
+            f"Received: filter={filter!r}"
         )
     return filter
+
+
+def _check_entry(key: Any, value: Any) -> None:
+    names = (key,) if isinstance(key, str) else key
+    is_names = isinstance(names, tuple) and names and all(isinstance(n, str) for n in names)
+    if not is_names and not callable(key):
+        raise TypeError(
+            "filter: a key is the name of a layer, a pattern such as 'block_*', a tuple of them, "
+            f"a layer, or a function of a variable. Received: {key!r}"
+        )
+    if value is not None and not isinstance(value, Filter):
+        raise TypeError(
+            "filter: a value is an instance of a class in larq_filters.filters, or None for layers "
+            f"whose binary weights are not trained. Received: {key!r}: {value!r}"
+        )
 
 
 def _given(**arguments: Any) -> str:
@@ -142,10 +179,10 @@ def _given(**arguments: Any) -> str:
     )
 
 
-def inertia(value: Any, filter: Filter) -> float:
+def inertia(value: Any, filter: Partition) -> float:
     """A finite number from 0 on; 0 for a filter without state."""
     value = not_negative("inertia", value)
-    if value and not filter.slots:
+    if value and not filter.has_state:
         raise ValueError(
             "inertia is a start of a filter's state, and this filter has none: leave it at 0. "
             f"Received: inertia={value:g}, filter={filter}"
@@ -176,6 +213,17 @@ def strategy(strategy: tf.distribute.Strategy) -> None:
         if isinstance(strategy, kind):
             name = type(strategy).__name__
             raise ValueError(f"under {name}, {reason}: {way_out}. Received: strategy={name}")
+
+
+def warn_of_none(real: int) -> None:
+    """Warns that there is no binary variable beside so many real ones."""
+    warnings.warn(
+        "FilteredFlip found no binary variable, so only its real optimizer will train this model. "
+        "A variable is binary when larq gives it precision 1: set a kernel quantizer such as "
+        "'ste_sign'. Frozen layers are not trained: unfreeze them before compile. "
+        f"Received: {real} real variables",
+        stacklevel=3,
+    )
 
 
 def all_known(unknown: Sequence[str], number: int) -> None:

@@ -1,7 +1,8 @@
 """The binary variables of an optimizer: their filter's state, and a step of all of them."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from larq_filters.filters import Filter
@@ -15,9 +16,8 @@ class Binaries:
     """The binary variables that an optimizer trains, each with its filter's state.
 
     Args:
-        filter: F.
-        inertia: Its state at the first gradient, where that is still zero: the steady state of the
-            constant input −θ·inertia·rms(g).
+        inertia: A filter's state at the first gradient, where that is still zero: the steady state
+            of the constant input −θ·inertia·rms(g).
         state_dtype: What its state is kept in, None for what it is computed in.
         seed: Of the rounding to a narrower type.
         jit_compile: Whether XLA compiles the update.
@@ -26,28 +26,33 @@ class Binaries:
 
     def __init__(
         self,
-        filter: Filter,
         inertia: float,
         state_dtype: str | None,
         seed: int,
         jit_compile: bool,
         key: Callable[[tf.Variable], Any],
     ) -> None:
-        self._filter, self._inertia = filter, inertia
-        self._state_dtype, self._key = state_dtype, key
-        self.update = Update(filter, None if state_dtype is None else seed, jit_compile)
-        self._known: dict[Any, Binary] = {}
+        self._inertia, self._state_dtype, self._key = inertia, state_dtype, key
+        self.update = Update(None if state_dtype is None else seed, jit_compile)
+        self._known: dict[Any, Binary | None] = {}  # None: not trained
         self._flips: list[tf.Variable] = []  # by the binaries' serials
 
-    def add(self, variable: tf.Variable) -> list[tf.Variable]:
-        """Makes a variable exactly ±1, and creates its filter's state, which is returned."""
+    def add(self, variable: tf.Variable, filter: Filter | None, label: str) -> list[tf.Variable]:
+        """Makes a variable exactly ±1, and creates its filter's state, which is returned.
+
+        Without a filter, the variable stays as it is, and is not trained.
+        """
+        if filter is None:
+            self._known[self._key(variable)] = None
+            return []
         _binarize(variable)
         wide = wide_dtype(variable)
         narrow = tf.as_dtype(self._state_dtype or wide)
-        zeros = {slot: tf.zeros(variable.shape, narrow) for slot in self._filter.slots}
-        zeros |= {slot: tf.zeros((), wide) for slot in self._filter.scalar_slots}
+        zeros = {slot: tf.zeros(variable.shape, narrow) for slot in filter.slots}
+        zeros |= {slot: tf.zeros((), wide) for slot in filter.scalar_slots}
         state = {slot: _slot(variable, slot, value) for slot, value in zeros.items()}
-        self._known[self._key(variable)] = Binary(len(self._known), variable, state)
+        serial = len(self._flips)
+        self._known[self._key(variable)] = Binary(serial, filter, label, variable, state)
         self._flips.append(tf.Variable(tf.zeros((), tf.int64), name="flips", trainable=False))
         return list(state.values())
 
@@ -56,11 +61,27 @@ class Binaries:
 
     def slots(self, variable: tf.Variable) -> dict[str, tf.Variable]:
         """The filter's state for a variable, by slot; empty for one that is not binary."""
-        return dict(self._known[self._key(variable)].state) if variable in self else {}
+        binary = self._known.get(self._key(variable))
+        return {} if binary is None else dict(binary.state)
 
     def flips(self, variable: tf.Variable) -> tf.Variable | None:
-        """The counter of a variable's flips; None for one that is not binary."""
-        return self._flips[self._known[self._key(variable)].serial] if variable in self else None
+        """The counter of a variable's flips; None for one that no filter trains."""
+        binary = self._known.get(self._key(variable))
+        return None if binary is None else self._flips[binary.serial]
+
+    def output(self, variable: tf.Variable, coefficients: Numbers) -> tf.Tensor | None:
+        """The output y of a variable's filter in the last step; None without filter or state."""
+        binary = self._known.get(self._key(variable))
+        if binary is None or not binary.filter.slots:
+            return None
+        dtype = wide_dtype(binary.weight)
+        state = {slot: tf.cast(value, dtype) for slot, value in binary.state.items()}
+        now, before = coefficients.of(binary.label)
+        known = math.isfinite(float(before["threshold"]))  # not in files of earlier versions
+        y = binary.filter.output(state, before if known else now)
+        # A filter that does not tell: what it answers to no gradient.
+        zero = tf.zeros(binary.weight.shape, dtype)
+        return binary.filter.step(state, zero, now)[1] if y is None else tf.convert_to_tensor(y)
 
     def step(
         self,
@@ -83,15 +104,16 @@ class Binaries:
             step = tf.convert_to_tensor(iterations)
             if self._inertia:
                 mine = [local(binary, first.device) for binary in binaries]
-                tf.cond(step == 0, lambda: self._start(mine, values, numbers.now), lambda: False)
+                tf.cond(step == 0, lambda: self._start(mine, values, numbers), lambda: False)
             flips = self.update(first.device, binaries, values, numbers, step, count_flips)
             for binary, count in zip(binaries, flips, strict=count_flips):
                 self._flips[binary.serial].assign_add(count, read_value=False)
 
         devices: dict[str, list[Any]] = {}  # more than one with parameter servers
         for gradient, variable in gradients_and_variables:
-            pair = gradient, self._known[self._key(variable)]
-            devices.setdefault(variable.device, []).append(pair)
+            binary = self._known[self._key(variable)]
+            if binary is not None:
+                devices.setdefault(variable.device, []).append((gradient, binary))
         for pairs in devices.values():
             gradients, binaries = zip(*pairs, strict=True)
             distribution.extended.update(
@@ -108,7 +130,7 @@ class Binaries:
         self,
         binaries: Sequence[Binary],
         gradients: Sequence[tf.Tensor],
-        coefficients: Mapping[str, tf.Tensor],
+        numbers: Numbers,
     ) -> bool:
         """Gives filters whose state is zero the one in which they hold on to the weights."""
         for binary, gradient in zip(binaries, gradients, strict=True):
@@ -117,8 +139,10 @@ class Binaries:
             gradient = tf.where(tf.math.is_finite(gradient), gradient, tf.zeros_like(gradient))
             size = self._inertia * tf.sqrt(tf.reduce_mean(gradient**2))
             x = tf.where(tf.convert_to_tensor(binary.weight) < 0, size, -size)
-            now = {name: tf.cast(value, dtype) for name, value in coefficients.items()}
-            state, _ = self._filter.steady_state(x, now)
+            now = {
+                name: tf.cast(value, dtype) for name, value in numbers.of(binary.label).now.items()
+            }
+            state, _ = binary.filter.steady_state(x, now)
             is_new = tf.reduce_all([tf.reduce_all(v == 0) for v in binary.state.values()])
             for slot, variable in binary.state.items():
                 value = tf.cast(state[slot], variable.dtype)

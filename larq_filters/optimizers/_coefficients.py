@@ -1,6 +1,7 @@
 """The coefficients of an optimizer's filter while it trains: read, set and scheduled by name."""
 
 import math
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -123,7 +124,8 @@ class Coefficients:
 
     def _rate_key(self) -> str | None:
         keys = [key for key in self._coefficients if key != "threshold"]
-        rates = [key for key in keys if key.rsplit(".", 1)[-1] in ("alpha", "rate")]
+        keys = [key for key in keys if "/" not in key] or keys  # of the filter of all other layers
+        rates = [key for key in keys if _arguments.short_name(key) in ("alpha", "rate")]
         return (rates or keys)[-1] if keys else None
 
     @property
@@ -145,7 +147,8 @@ class Coefficients:
         self._set("threshold", value)
 
     def _key(self, name: str) -> str:
-        keys = [key for key in self._coefficients if key.rsplit(".", 1)[-1] == name]
+        keys = [key for key in self._coefficients if _arguments.short_name(key) == name]
+        keys = [key for key in keys if "/" not in key] or keys
         if len(keys) != 1:
             raise AttributeError(
                 f"the filter has {'more than one' if keys else 'no'} coefficient '{name}'; "
@@ -202,7 +205,7 @@ class Coefficients:
             )
         steps = int(tf.keras.backend.get_value(self.iterations))
         for key, value in self._given.items():
-            if key.rsplit(".", 1)[-1] != "alpha" or not isinstance(value, Schedule):
+            if _arguments.short_name(key) != "alpha" or not isinstance(value, Schedule):
                 continue
             if steps > 1 and float(value(steps - 1)) == 0.0:
                 warnings.warn(
@@ -216,10 +219,10 @@ class Coefficients:
 def _variable(key: str, value: Any, dtype: str) -> tf.Variable:
     # tf.cast alone would take a Python float through float32.
     value = tf.cast(value, dtype) if tf.is_tensor(value) else tf.constant(value, dtype)
-    return tf.Variable(value, name=key.replace(".", "_"), trainable=False)
+    return tf.Variable(value, name=re.sub(r"\W", "_", key), trainable=False)
 
 
 def _limit(key: str) -> float | None:
     """The largest value that a coefficient can have, by its name."""
-    name = key.rsplit(".", 1)[-1]
+    name = _arguments.short_name(key)
     return 1.0 if name in ("alpha", "gamma") else math.inf if name == "threshold" else None

@@ -1,7 +1,6 @@
 """FilteredFlip: binary weights by filtering gradients, all others by a Keras optimizer."""
 
 import functools
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -65,6 +64,11 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
         decay_steps: Steps of the whole training, epochs · steps per epoch: α then decays to 0 over
             them, as α(1 − t/decay_steps)², and no weight flips after them. None: α stays.
         filter: Any filter of `larq_filters.filters`, instead of `alpha`, `gamma` and `decay_steps`.
+            Or a filter for each layer: a mapping whose keys are a layer's name, a pattern such as
+            'block_*', a tuple of these, a layer, or a function of a variable; the first key that
+            matches counts. With None as its filter, a layer's binary weights are not trained. All
+            other layers have the filter of '*', or of `alpha`, `gamma` and `decay_steps`. Names in
+            `coefficients` are then such as 'block_*/alpha'.
         threshold: τ ≥ 0, in the unit of the filter's output. A number or a schedule.
         inertia: How strongly filters hold on to the weights that training starts from, 0 or more.
             In the very first step, each filter starts in the steady state of the constant input
@@ -114,7 +118,7 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
         gamma: Coefficient | None = _GAMMA,
         *,
         decay_steps: int | None = None,
-        filter: Filter | None = None,
+        filter: Filter | Mapping[Any, Filter | None] | None = None,
         threshold: Coefficient = 0.0,
         inertia: float = 0.0,
         real_optimizer: tf.keras.optimizers.Optimizer | str | Mapping[str, Any] = "adam",
@@ -128,7 +132,7 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
         **kwargs: Any,
     ) -> None:
         _arguments.no_magnitude(kwargs)
-        filter = _arguments.filter_of(filter, alpha, gamma, decay_steps)
+        filters = _arguments.filters_of(filter, alpha, gamma, decay_steps)
         super().__init__(
             name=name,
             clipnorm=clipnorm,
@@ -138,17 +142,16 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
             **kwargs,
         )
         self.jit_compile = bool(jit_compile) and can_jit_compile()
-        self._inertia = _arguments.inertia(inertia, filter)
+        self._inertia = _arguments.inertia(inertia, filters)
         self._state_dtype = _arguments.state_dtype(state_dtype)
         self._seed = _arguments.seed(seed)
-        self._filter = self._no_dependency(filter)
+        self._filters = self._no_dependency(filters)
         self._real_optimizer = _arguments.real_optimizer(real_optimizer)
-        given = {"threshold": _arguments.threshold(threshold), **filter.coefficients}
+        given = {"threshold": _arguments.threshold(threshold), **filters.coefficients}
         self._given = self._no_dependency(given)
         self._create_coefficients(given)
         self._binaries = self._no_dependency(
             Binaries(
-                filter,
                 self._inertia,
                 self._state_dtype,
                 self._seed,
@@ -161,20 +164,23 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
     def __repr__(self) -> str:
         threshold = self._given["threshold"]
         return (
-            f"{type(self).__name__}(filter={self._filter!r}, threshold={threshold!r}, "
+            f"{type(self).__name__}(filter={self._filters!r}, threshold={threshold!r}, "
             f"real_optimizer={self._real_optimizer.name!r})"
         )
 
     # Hyperparameters
 
     @property
-    def filter(self) -> Filter:
-        """The filter as it is used now: with the numbers that its coefficients were set to."""
+    def filter(self) -> Any:
+        """The filter as it is used now, with the numbers that its coefficients were set to.
+
+        With filters by layer, a mapping of them.
+        """
         changed: dict[str, Coefficient] = dict(self._changed_coefficients())
         for key, scale in self._changed_scales().items():
             changed[key] = times(self._given[key], scale)
         changed.pop("threshold", None)
-        return self._filter.with_coefficients(changed)
+        return self._filters.with_coefficients(changed)
 
     @property
     def real_optimizer(self) -> tf.keras.optimizers.Optimizer:
@@ -207,24 +213,21 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
         _arguments.strategy(tf.distribute.get_strategy())
         binary = [variable for variable in var_list if _layers.is_binary(variable)]
         real = [variable for variable in var_list if not _layers.is_binary(variable)]
-        for variable in binary:
-            _layers.check_trainable(variable)
+        labels = self._filters.settle(binary)
+        filters = [self._filters[label] for label in labels]
+        for variable, filter in zip(binary, filters, strict=True):
+            if filter is not None:
+                _layers.check_trainable(variable)
         if getattr(self._real_optimizer, "_built", False):
             raise ValueError(
                 "real_optimizer already trains other variables: give each FilteredFlip one of its "
                 f"own. Received: real_optimizer={self._real_optimizer.name}"
             )
         if not binary:
-            warnings.warn(
-                "FilteredFlip found no binary variable, so only its real optimizer will train "
-                "this model. A variable is binary when larq gives it precision 1: set a kernel "
-                "quantizer such as 'ste_sign'. Frozen layers are not trained: unfreeze them before "
-                f"compile. Received: {len(real)} real variables",
-                stacklevel=2,
-            )
+            _arguments.warn_of_none(len(real))
         super().build(var_list)
-        for variable in binary:
-            self._variables.extend(self._binaries.add(variable))
+        for variable, filter, label in zip(binary, filters, labels, strict=True):
+            self._variables.extend(self._binaries.add(variable, filter, label))
         if real:
             self._real_optimizer.build(real)
             # All but its step counter, which follows this optimizer's.
@@ -238,6 +241,13 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
     def flips(self, variable: tf.Variable) -> tf.Variable | None:
         """Flips of a binary variable, counted while `count_flips` is set; None for a real one."""
         return self._binaries.flips(variable)
+
+    def output(self, variable: tf.Variable) -> tf.Tensor | None:
+        """The output y of a binary variable's filter in the last step, of the variable's shape.
+
+        None for a real variable, and for a filter without state.
+        """
+        return self._binaries.output(variable, Numbers(self._coefficients, self._before))
 
     # Steps
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from larq_filters.filters import Filter
+from larq_filters.optimizers._partition import part
 
 import tensorflow as tf
 
@@ -13,10 +14,18 @@ class Binary(NamedTuple):
 
     serial: int
     """Its own, always the same: what is drawn for its rounding depends on it."""
+    filter: Filter
+    """F."""
+    label: str
+    """Of its filter, among those of other layers."""
     weight: Any
     """θ."""
     state: Mapping[str, Any]
     """By slot."""
+
+    def with_values(self, weight: Any, state: Mapping[str, Any]) -> "Binary":
+        """The same variable with another weight and state."""
+        return Binary(self.serial, self.filter, self.label, weight, state)
 
 
 class Numbers(NamedTuple):
@@ -26,9 +35,14 @@ class Numbers(NamedTuple):
     before: Mapping[str, Any]
     """In the step that led to the filter's state; τ is infinite if there was none."""
 
+    def of(self, label: str) -> "Numbers":
+        """Those of one filter, by its own names."""
+        return Numbers(
+            *({**part(p, label), "threshold": p["threshold"]} for p in (self.now, self.before))
+        )
+
 
 def flip(
-    filter: Filter,
     binary: Binary,
     gradient: tf.Tensor,
     numbers: Numbers,
@@ -42,17 +56,17 @@ def flip(
     Where the gradient or the filter's next state is not finite, state and weight stay.
 
     Args:
-        filter: F.
-        binary: θ_{t−1}, of which anything but ±1 counts by its sign, and 0 as +1; and the filter's
-            state, as it is kept.
+        binary: θ_{t−1}, of which anything but ±1 counts by its sign, and 0 as +1; F and its state,
+            as it is kept.
         gradient: g_t, of the shape of the weight.
-        numbers: Coefficients.
+        numbers: Of its filter.
         rounding: From slot and exact value to what is kept of it, if that is of a narrower type.
 
     Returns:
         θ_t with the next state, and where the weight flipped.
     """
-    weight, state, dtype = binary.weight, binary.state, wide_dtype(binary.weight)
+    _, filter, _, weight, state = binary
+    dtype = wide_dtype(weight)
     gradient = tf.cast(gradient, dtype)
     now, before = (
         {name: tf.cast(value, dtype) for name, value in part.items()} for part in numbers
@@ -79,7 +93,7 @@ def flip(
     output = output if kept_output is None else kept_output
     flipped = finite & (sign * output > now["threshold"])
     weight = tf.cast(tf.where(flipped, -sign, sign), weight.dtype)
-    return Binary(binary.serial, weight, {**new_state, **kept}), flipped
+    return binary.with_values(weight, {**new_state, **kept}), flipped
 
 
 def wide_dtype(weight: Any) -> tf.DType:

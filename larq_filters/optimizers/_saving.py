@@ -39,7 +39,7 @@ class Saving(tf.keras.optimizers.Optimizer):
             "state_dtype": self._state_dtype,
             "seed": self._seed,
             "inertia": self._inertia,
-            "filter": serialize(self._filter),
+            "filter": self._filters.serialize(),
             "threshold": serialize(self._given["threshold"]),
             "real_optimizer": tf.keras.optimizers.serialize(
                 self._real_optimizer, use_legacy_format=True

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from larq_filters.filters import Filter
 from larq_filters.optimizers import _rounding
 from larq_filters.optimizers._flip import Binary, Numbers, flip
 
@@ -33,13 +32,12 @@ class Update:
     Compiled functions are kept: each holds on to the variables that it was made for.
 
     Args:
-        filter: F.
         seed: Of the rounding of the state, None where it is not rounded.
         jit_compile: Whether XLA compiles the update, or it goes op by op.
     """
 
-    def __init__(self, filter: Filter, seed: int | None, jit_compile: bool) -> None:
-        self._filter, self._seed, self._jit_compile = filter, seed, jit_compile
+    def __init__(self, seed: int | None, jit_compile: bool) -> None:
+        self._seed, self._jit_compile = seed, jit_compile
         self._compiled: dict[tuple, Callable[..., list[tf.Tensor]]] = {}
 
     def __call__(
@@ -85,12 +83,11 @@ class Update:
         # On GPUs XLA makes a single loop anyway.
         blocks = self._jit_compile and "GPU" not in device
         mine = [local(binary, device) for binary in binaries]
-        step = functools.partial(_flip_all, self._filter, self._seed, blocks, mine)
+        step = functools.partial(_flip_all, self._seed, blocks, mine)
         return tf.function(step, jit_compile=True, autograph=False) if self._jit_compile else step
 
 
 def _flip_all(
-    filter: Filter,
     seed: int | None,
     blocks: bool,
     binaries: Sequence[Binary],
@@ -102,19 +99,18 @@ def _flip_all(
     """What one function does: variable after variable, in blocks if asked; else as `Update`."""
     flips = []
     for binary, gradient in zip(binaries, gradients, strict=True):
-        serial, variable, slots = binary
+        serial, filter, label, variable, slots = binary
+        mine = numbers.of(label)
         rounding = None if seed is None else _rounding.Rounding(seed, step, serial, filter.slots)
         state = {slot: tf.convert_to_tensor(value) for slot, value in slots.items()}
-        old = Binary(serial, tf.convert_to_tensor(variable), state)
+        old = binary.with_values(weight=tf.convert_to_tensor(variable), state=state)
         size = block_size(variable.shape.num_elements()) if blocks else None
         if size is None:
             draws = rounding.at(0) if rounding else None
-            new, flipped = flip(filter, old, gradient, numbers, draws)
+            new, flipped = flip(old, gradient, mine, draws)
             count = tf.math.count_nonzero(flipped) if count_flips else None
         else:
-            new, count = _flip_in_blocks(
-                filter, old, gradient, numbers, rounding, size, count_flips
-            )
+            new, count = _flip_in_blocks(old, gradient, mine, rounding, size, count_flips)
         if count_flips:
             flips.append(count)
         variable.assign(new.weight, read_value=False)
@@ -149,7 +145,6 @@ def block_size(elements: int) -> int | None:
 
 
 def _flip_in_blocks(
-    filter: Filter,
     binary: Binary,
     gradient: tf.Tensor,
     numbers: Numbers,
@@ -162,7 +157,7 @@ def _flip_in_blocks(
     What a block becomes is written in the next iteration: XLA fuses nothing across iterations, so
     no loop overwrites what another has still to read, and nothing is copied to be safe from that.
     """
-    serial, weight, state = binary
+    _, filter, _, weight, state = binary
     shape, blocks = weight.shape, weight.shape.num_elements() // size
     gradient = tf.reshape(gradient, [-1])
     scalars = {slot: state[slot] for slot in filter.scalar_slots}
@@ -178,8 +173,7 @@ def _flip_in_blocks(
         block = {n: xla.dynamic_slice(a, here, [size]) for n, a in arrays.items()}
         block |= {slot: tf.bitcast(block[slot], dtype) for slot, dtype in dtypes.items()}
         new, flipped = flip(
-            filter,
-            Binary(serial, block.pop(_WEIGHT), {**block, **scalars}),
+            binary.with_values(weight=block.pop(_WEIGHT), state={**block, **scalars}),
             xla.dynamic_slice(gradient, here, [size]),
             numbers,
             rounding.at(here[0]) if rounding else None,
@@ -199,7 +193,7 @@ def _flip_in_blocks(
     arrays |= {slot: tf.bitcast(arrays[slot], dtype) for slot, dtype in dtypes.items()}
     arrays = {name: tf.reshape(array, shape) for name, array in arrays.items()}
     weight = arrays.pop(_WEIGHT)
-    return Binary(serial, weight, {**arrays, **scalars_done}), flips
+    return binary.with_values(weight=weight, state={**arrays, **scalars_done}), flips
 
 
 def local(binary: Binary, device: str) -> Binary:
@@ -210,4 +204,4 @@ def local(binary: Binary, device: str) -> Binary:
         return next((one for one in replicas if one.device == device), variable)
 
     state = {slot: replica(variable) for slot, variable in binary.state.items()}
-    return Binary(binary.serial, replica(binary.weight), state)
+    return binary.with_values(weight=replica(binary.weight), state=state)

@@ -133,29 +133,26 @@ def _margins(
     model: tf.keras.Model, optimizer: FilteredFlip
 ) -> dict[tuple[str, str], tuple[np.ndarray, float]]:
     """By layer and kernel, θ·y of its weights, and the root mean square of y."""
-    if not optimizer.filter.slots:
-        raise ValueError(
-            "this filter has no state, so nothing says how far weights are from flipping. "
-            f"Received: filter={optimizer.filter}"
-        )
-    coefficients = {name: c.numpy() for name, c in optimizer.coefficients.items()}
     margins = {}
+    if not int(optimizer.iterations):
+        raise ValueError(
+            "the state of every filter starts at 0: train the model first. Received: 0 steps of "
+            "training"
+        )
     for variable, layer in _layers.layer_names(model):
-        slots = {name: slot.numpy() for name, slot in optimizer.slots(variable).items()}
-        if not slots and not _layers.is_binary(variable):
+        output = optimizer.output(variable)
+        if output is None:
             continue
-        if not any(np.any(slot) for slot in slots.values()):
-            raise ValueError(
-                "the state of every filter starts at 0: train the model first. Received: "
-                f"{int(optimizer.iterations)} steps of training"
-            )
         weights = tf.convert_to_tensor(variable).numpy()
-        zero = np.zeros_like(next(iter(slots.values())))
-        _, output = optimizer.filter.step(slots, zero, coefficients)
         output = np.asarray(output, "float64").ravel()
         scale = float(np.sqrt(np.mean(output**2)))
         kernel = variable.name.rsplit("/", 1)[-1].split(":")[0]
         margins[layer, kernel] = (output * weights.ravel(), scale or 1.0)
+    if not margins and any(map(_layers.is_binary, model.trainable_variables)):
+        raise ValueError(
+            "this filter has no state, so nothing says how far weights are from flipping. "
+            f"Received: filter={optimizer.filter}"
+        )
     return margins
 
 

@@ -37,7 +37,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "mutants"
 TIMEOUT = 240  # seconds
 NO_TESTS = 5  # pytest's exit code when no test ran the changed line: the mutant survives
-FILTERS = ("filters", "optimizers_oracles", "recipes")
+FILTERS = ("filters", "optimizers_oracles", "recipes", "optimizers_changed")
 UPDATE = ("optimizers_update", "optimizers_distribute", "optimizers_inertia", "optimizers")
 RECIPES = ("recipes", "recipes_explain", "conversion_continue")
 VERIFYING = ("export_verify", "export_models", "commands_export")
@@ -49,8 +49,9 @@ TESTS = {  # by module: the files with the tests that concern it
     "filters/_cascade.py": FILTERS,
     "filters/_coupled_sgd.py": FILTERS,
     "filters/_iir.py": FILTERS,
-    FLIP: ("optimizers_oracles", "optimizers_flip"),
+    FLIP: ("optimizers_oracles", "optimizers_flip", "optimizers_changed"),
     "optimizers/_binaries.py": UPDATE,
+    "optimizers/_partition.py": ("optimizers_layers",),
     "optimizers/_update.py": UPDATE,
     "optimizers/_rounding.py": ("optimizers_rounding",),
     "recipes/_form.py": RECIPES,

@@ -1,0 +1,201 @@
+"""A filter for each layer: which layer has which, coefficients, saving."""
+
+import larq_filters as lqf
+
+import exact
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import assert_one_sentence, assert_same, binary_variable, model_state, train
+
+F = lqf.filters
+FilteredFlip = lqf.optimizers.FilteredFlip
+keras = tf.keras
+
+
+def is_large(variable):
+    return np.prod(variable.shape) > 2000
+
+
+def decay(value):
+    return keras.optimizers.schedules.PolynomialDecay(value, 200, 0.0)
+
+
+def by_layer():
+    return FilteredFlip(
+        0.05, filter={"conv": F.EMA(decay(0.02)), is_large: F.IIR([0.01], [1, -1.9, 0.91])}
+    )
+
+
+@pytest.fixture
+def two():
+    """Two binary variables as larq's layers name them, and gradients for both."""
+    rng = np.random.default_rng(0)
+    variables = []
+    for name, shape in (("block/first/kernel", (40,)), ("block/second/kernel", (50,))):
+        latent = tf.Variable(np.where(rng.random(shape) < 0.5, -1.0, 1.0).astype("f"), name=name)
+        quantizer = lq.quantizers.NoOp(precision=1)
+        variables.append(lq.quantized_variable.QuantizedVariable.from_variable(latent, quantizer))
+    gradients = [[rng.normal(size=v.shape).astype("f") for v in variables] for _ in range(30)]
+    return variables, gradients
+
+
+def alone(filter, initial, gradients, **kwargs):
+    """What a variable becomes whose optimizer has one filter."""
+    variable = binary_variable(initial)
+    optimizer = FilteredFlip(filter=filter, **kwargs)
+    return [w for (w,) in train(optimizer, [variable], [[g] for g in gradients])]
+
+
+FIRST = ["first", "block/first", "block/first/kernel", "*/first", "f*", ("no", "first"),
+         lambda v: v.shape == (40,)]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", FIRST, ids=map(str, range(len(FIRST))))
+def test_each_layer_is_trained_by_its_filter(key, two):
+    variables, gradients = two
+    one, other = F.EMA(0.1), F.NormalizedEMA(0.1, 0.01, bias_correction=True)
+    expected = [
+        alone(f, v.numpy(), [g[i] for g in gradients])
+        for i, (f, v) in enumerate(zip((one, other), variables, strict=True))
+    ]
+    optimizer = FilteredFlip(filter={key: one, "*": other})
+    after = list(train(optimizer, variables, gradients))
+    assert_same([a for a, _ in after], expected[0])
+    assert_same([b for _, b in after], expected[1])
+
+
+def test_all_other_layers_have_alpha_and_gamma(two):
+    variables, gradients = two
+    rest = F.CascadedEMA(0.02, 0.5)
+    expected = alone(rest, variables[1].numpy(), [g[1] for g in gradients])
+    optimizer = FilteredFlip(0.02, 0.5, filter={"first": F.EMA(0.1)})
+    after = list(train(optimizer, variables, gradients))
+    assert_same([b for _, b in after], expected)
+    assert optimizer.filter == {"first": F.EMA(0.1), "*": rest}
+
+
+def test_none_leaves_weights_as_they_are(two):
+    variables, gradients = two
+    variables[0].assign(np.linspace(-0.5, 0.5, 40))
+    before = variables[0].numpy()
+    optimizer = FilteredFlip(filter={"first": None})
+    optimizer.count_flips = True
+    *_, (first, second) = train(optimizer, variables, gradients)
+    np.testing.assert_array_equal(first, before)
+    assert (second != gradients[0][1]).any() and optimizer.slots(variables[0]) == {}
+    assert optimizer.flips(variables[0]) is None and optimizer.output(variables[0]) is None
+    assert int(optimizer.flips(variables[1])) > 0
+
+
+def test_coefficients_by_layer(two):
+    variables, gradients = two
+    optimizer = FilteredFlip(0.02, filter={"f*": F.EMA(0.1), "second": F.EMA(decay(0.5))})
+    assert sorted(optimizer.coefficients) == [
+        "alpha", "f*/alpha", "gamma", "second/alpha", "threshold",
+    ]  # fmt: skip
+    list(train(optimizer, variables, gradients[:1]))
+    optimizer.alpha = 0.03
+    optimizer.coefficients["f*/alpha"].assign(0.25)
+    optimizer.learning_rate = 0.04
+    assert optimizer.filter["f*"] == F.EMA(0.25)
+    np.testing.assert_allclose(optimizer.filter["*"].alpha, 0.04)
+    expected = alone(F.EMA(0.25), variables[0].numpy(), [])
+    assert expected == []
+    list(train(optimizer, variables, gradients[1:2]))
+    assert float(optimizer.coefficients["second/alpha"]) == pytest.approx(0.5 * (1 - 1 / 200))
+
+
+def test_coefficients_that_are_not_unique(two):
+    optimizer = FilteredFlip(filter={"first": F.EMA(0.1), "second": F.EMA(0.2), "*": F.Sign()})
+    with pytest.raises(AttributeError, match="more than one coefficient 'alpha'"):
+        _ = optimizer.alpha
+
+
+@pytest.mark.parametrize("format", [".keras", "checkpoint"])
+def test_saved_and_resumed(format, digits, make_model, tmp_path):
+    data = tf.data.Dataset.from_tensor_slices(tuple(a[:640] for a in digits)).batch(64)
+    whole, half = make_model(by_layer()), make_model(by_layer())
+    half.set_weights(whole.get_weights())
+    whole.fit(data, epochs=2, shuffle=False, verbose=0)
+    half.fit(data, epochs=1, shuffle=False, verbose=0)
+    if format == ".keras":
+        half.save(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+    else:
+        path = tf.train.Checkpoint(model=half, optimizer=half.optimizer).save(tmp_path / "c")
+        loaded = make_model(by_layer())
+        loaded.optimizer.build(loaded.trainable_variables)
+        tf.train.Checkpoint(model=loaded, optimizer=loaded.optimizer).restore(path)
+    loaded.fit(data, epochs=1, shuffle=False, verbose=0)
+    assert_same(model_state(loaded), model_state(whole))
+    assert set(loaded.optimizer.coefficients) == set(whole.optimizer.coefficients)
+    again = FilteredFlip.from_config(loaded.optimizer.get_config())
+    assert list(again.filter.values()) == list(loaded.optimizer.filter.values())
+
+
+def test_a_loaded_model_has_lost_the_names_of_its_layers(digits, make_model, tmp_path):
+    """Keras names variables `kernel` then. Layers themselves are keys, too."""
+    make_model("adam").save(tmp_path / "model.keras")
+    model = keras.models.load_model(tmp_path / "model.keras")
+    ema = F.EMA(0.1)
+    assert_one_sentence(
+        lambda: FilteredFlip(filter={"dense": ema}).build(model.trainable_variables),
+        ValueError,
+        "give the layer itself as the key",
+    )
+    dense, conv = model.get_layer("dense"), model.get_layer("conv")
+    optimizer = FilteredFlip(filter={dense: ema})
+    optimizer.build(model.trainable_variables)
+    assert set(optimizer.slots(dense.kernel)) == {"y"}
+    assert set(optimizer.slots(conv.kernel)) == {"m", "y"}
+    assert "dense/alpha" in optimizer.coefficients
+    assert list(FilteredFlip.from_config(optimizer.get_config()).filter) == ["dense", "*"]
+
+
+def test_two_devices_train_as_one(mirrored):
+    filters = {"one": F.EMA(0.5), "two": F.IIR([0.25], [1.0, -1.0, 0.25])}
+    make = lambda: FilteredFlip(filter=filters)  # noqa: E731
+    one, _ = exact.fit(make())
+    with mirrored.scope():
+        two = exact.network()
+        two.compile(make(), exact.loss)
+    x, y = (a.reshape(-1, a.shape[-1]) for a in exact.batches())
+    two.fit(x, y, exact.BATCH, shuffle=False, verbose=0)
+    assert_same(one.get_weights(), two.get_weights())
+
+
+def test_errors_say_the_way_out(two):
+    variables, _ = two
+    ema = F.EMA(0.1)
+    refuse = lambda filter, kind, text, **kw: assert_one_sentence(  # noqa: E731
+        lambda: FilteredFlip(filter=filter, **kw).build(variables), kind, text
+    )
+    refuse({"third": ema}, ValueError, "the key 'third' matches no layer with binary weights")
+    refuse({"f*": ema, "first": ema}, ValueError, "'first' matches only layers that a key before")
+    refuse({3: ema}, TypeError, "a key is the name of a layer")
+    refuse({(): ema}, TypeError, "a key is the name of a layer")
+    refuse({"first": 0.1}, TypeError, "a value is an instance of a class")
+    refuse({"*": ema}, ValueError, "`filter` replaces `alpha`", alpha=0.1)
+    assert_one_sentence(
+        lambda: FilteredFlip(filter={is_large: ema}).get_config(), ValueError, "key is a function"
+    )
+
+
+def test_only_some_layers_are_trained(two):
+    variables, gradients = two
+    before = variables[0].numpy()
+    optimizer = FilteredFlip(filter={"second": F.EMA(0.1), "*": None})
+    *_, (first, _) = train(optimizer, variables, gradients)
+    np.testing.assert_array_equal(first, before)
+    none = FilteredFlip(filter={"*": None})
+    assert FilteredFlip.from_config(none.get_config()).filter is None
+    again = FilteredFlip.from_config(optimizer.get_config())
+    assert again.filter == {"second": F.EMA(0.1), "*": None}
+
+
+def test_labels_of_functions():
+    filters = {(lambda v: False): F.EMA(0.1), (lambda v: True): F.EMA(0.2), is_large: F.EMA(0.3)}
+    optimizer = FilteredFlip(filter=filters)
+    assert set(optimizer.coefficients) >= {"<lambda>/alpha", "<lambda>#2/alpha", "is_large/alpha"}
