@@ -44,6 +44,26 @@ def layer_names(model: tf.keras.Model) -> list[tuple[tf.Variable, str]]:
     return [(variable, names[id(variable)]) for variable in model.trainable_variables]
 
 
+def margins(
+    model: tf.keras.Model, optimizer: Any
+) -> dict[tuple[str, str], tuple[np.ndarray, float]]:
+    """By layer and kernel, θ·y of its weights, and the root mean square of the filter's output y.
+
+    A weight flips where θ·y > τ. Of kernels that a FilteredFlip trains by a filter with state.
+    """
+    found = {}
+    for variable, layer in layer_names(model):
+        output = optimizer.output(variable)
+        if output is None:
+            continue
+        y = np.asarray(output, "float64").ravel()
+        weights = tf.convert_to_tensor(variable).numpy().ravel()
+        kernel = variable.name.rsplit("/", 1)[-1].split(":")[0]
+        scale = float(np.sqrt(np.mean(y**2))) or 1.0
+        found[layer, kernel] = np.where(weights < 0, -y, y), scale
+    return found
+
+
 def check_trainable(variable: Any) -> None:
     """Refuses a quantizer whose pseudo-gradient at ±1, where binary weights live, is not positive.
 

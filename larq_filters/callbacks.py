@@ -1,10 +1,11 @@
 """Keras callbacks for binary weights."""
 
+import inspect
 import itertools
 import math
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from larq_filters import _layers
@@ -16,6 +17,18 @@ import tensorflow as tf
 from typing_extensions import override
 
 __all__ = ["Backup", "FlipRatio", "RecalibrateBatchNorm"]
+
+
+_READERS = (
+    tf.keras.callbacks.CSVLogger,
+    tf.keras.callbacks.TensorBoard,
+    tf.keras.callbacks.RemoteMonitor,
+)
+_WHAT = "a coefficient of the filter, or the threshold, at the end of the epoch"
+_MARGIN = (
+    "θ·y of each weight, in units of the root mean square of y: far below 0, the gradients support "
+    "the weight; beyond the threshold it flips"
+)
 
 
 class FlipRatio(tf.keras.callbacks.Callback):
@@ -31,9 +44,16 @@ class FlipRatio(tf.keras.callbacks.Callback):
     Args:
         per_layer: Whether to add the ratio of each layer. Without them, the progress bar of a deep
             network stays short.
+        log_dir: A folder for TensorBoard, or None. After every epoch it gets the flip ratios, the
+            filter's coefficients and the threshold by their names, and for each binary kernel a
+            histogram of θ·y in units of the root mean square of the filter's output y: a weight
+            flips where that exceeds the threshold.
 
     Raises:
         TypeError: When training starts with another optimizer than `FilteredFlip`.
+
+    Warns:
+        UserWarning: A callback that reads logs comes before it, and sees no flip ratio.
 
     Example:
         >>> dense = lq.layers.QuantDense(2, kernel_quantizer="ste_sign", name="dense")
@@ -45,9 +65,12 @@ class FlipRatio(tf.keras.callbacks.Callback):
         ['flip_ratio', 'flip_ratio/dense', 'loss']
     """
 
-    def __init__(self, per_layer: bool = True) -> None:
+    def __init__(
+        self, per_layer: bool = True, log_dir: str | os.PathLike[str] | None = None
+    ) -> None:
         super().__init__()
-        self.per_layer = per_layer
+        self.per_layer, self.log_dir = per_layer, log_dir
+        self._writer: Any = None
 
     @override
     def set_model(self, model: tf.keras.Model) -> None:
@@ -67,21 +90,66 @@ class FlipRatio(tf.keras.callbacks.Callback):
             model.train_function = None  # traced without counting
 
     @override
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Looks at the callbacks that come before it, and opens the folder for TensorBoard."""
+        frame = inspect.currentframe()
+        caller = frame.f_back.f_locals.get("self") if frame and frame.f_back else None
+        before = list(
+            itertools.takewhile(lambda c: c is not self, getattr(caller, "callbacks", []))
+        )
+        blind = [type(c).__name__ for c in before if isinstance(c, _READERS)]
+        if blind:
+            warnings.warn(
+                "callbacks that come before FlipRatio see no flip ratio: put FlipRatio first in "
+                f"the list. Received: {', '.join(blind)} before FlipRatio",
+                UserWarning,
+                stacklevel=2,
+            )
+        if self.log_dir is not None and self.model.distribute_strategy.extended.should_checkpoint:
+            self._writer = tf.summary.create_file_writer(os.fspath(self.log_dir))
+
+    @override
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Closes the folder for TensorBoard."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    @override
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Notes where the counters stand."""
         self._start = self._count()
 
     @override
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Adds the ratios to the logs."""
-        if logs is None:
-            return
+        """Adds the ratios to the logs, and writes what TensorBoard shows."""
+        logs = {} if logs is None else logs
         start, now = self._start, self._count()
         steps = max(now.steps - start.steps, 1)
         flips = {name: count - start.flips.get(name, 0) for name, count in now.flips.items()}
         logs["flip_ratio"] = sum(flips.values()) / (max(sum(now.sizes.values()), 1) * steps)
         for name, size in now.sizes.items() if self.per_layer else ():
             logs[f"flip_ratio/{name}"] = flips[name] / (size * steps)
+        if self._writer is not None:
+            self._write(epoch, {k: v for k, v in logs.items() if k.startswith("flip_ratio")})
+
+    def _write(self, epoch: int, ratios: Mapping[str, float]) -> None:
+        with self._writer.as_default(step=epoch):
+            for name, ratio in ratios.items():
+                tf.summary.scalar(
+                    name, ratio, description="share of binary weights that flip a step"
+                )
+            for name, value in self._optimizer.coefficients.items():
+                tf.summary.scalar(
+                    f"filter/{name}", tf.keras.backend.get_value(value), description=_WHAT
+                )
+            for (layer, kernel), (margin, scale) in _layers.margins(
+                self.model, self._optimizer
+            ).items():
+                tf.summary.histogram(
+                    f"theta_y/{layer}/{kernel}", margin / scale, description=_MARGIN
+                )
+        self._writer.flush()
 
     def _count(self) -> "_Count":
         read = tf.keras.backend.get_value

@@ -232,3 +232,43 @@ def test_the_total_alone(digits, make_model):
     callbacks = [lqf.callbacks.FlipRatio(per_layer=False)]
     history = model.fit(*digits, verbose=0, callbacks=callbacks).history
     assert [name for name in history if "flip_ratio" in name] == ["flip_ratio"]
+
+
+def test_what_tensorboard_shows(tmp_path, digits, make_model):
+    """Read back by TensorBoard's own reader."""
+    from tensorboard.backend.event_processing import event_accumulator
+
+    model = make_model(FilteredFlip(0.05, filter={"conv": lqf.filters.EMA(0.1)}, threshold=1e-4))
+    flips = lqf.callbacks.FlipRatio(per_layer=False, log_dir=tmp_path / "logs")
+    history = model.fit(*digits, epochs=2, verbose=0, callbacks=[flips]).history
+    events = event_accumulator.EventAccumulator(str(tmp_path / "logs"))
+    events.Reload()
+    tensors = {
+        tag: [(e.step, tf.make_ndarray(e.tensor_proto)) for e in events.Tensors(tag)]
+        for tag in events.Tags()["tensors"]
+    }
+    assert set(tensors) == {
+        "flip_ratio",
+        *(f"filter/{name}" for name in ("alpha", "gamma", "threshold", "conv/alpha")),
+        *(f"theta_y/{layer}/kernel" for layer in ("conv", "dense")),
+    }
+    ratios = [float(value) for _, value in tensors["flip_ratio"]]
+    np.testing.assert_allclose(ratios, history["flip_ratio"], rtol=1e-5)
+    assert [float(value) for _, value in tensors["filter/conv/alpha"]] == pytest.approx([0.1] * 2)
+    (_, (step, bins)) = tensors["theta_y/dense/kernel"]
+    kernel = model.get_layer("dense").kernel
+    y = model.optimizer.slots(kernel)["y"].numpy().ravel()
+    values = y * kernel.numpy().ravel() / np.sqrt(np.mean(y**2))
+    assert step == 1 and bins[:, 2].sum() == values.size
+    assert (bins[0, 0], bins[-1, 1]) == pytest.approx((values.min(), values.max()), rel=1e-5)
+
+
+def test_a_logger_before_it_sees_nothing_and_is_named(tmp_path):
+    logger = lambda: keras.callbacks.CSVLogger(str(tmp_path / "log.csv"))  # noqa: E731
+    with pytest.warns(UserWarning, match="CSVLogger before FlipRatio"):
+        exact.fit(FilteredFlip(0.05), [logger(), lqf.callbacks.FlipRatio()])
+    assert "flip_ratio" not in (tmp_path / "log.csv").read_text()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        exact.fit(FilteredFlip(0.05), [lqf.callbacks.FlipRatio(), logger()])
+    assert "flip_ratio" in (tmp_path / "log.csv").read_text()

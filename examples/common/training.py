@@ -259,7 +259,10 @@ def fit(
     """Trains, from the last backup on if there is one; returns the whole history."""
     start, total = 0, epochs * data.steps_per_epoch
     is_chief = model.distribute_strategy.extended.should_checkpoint
-    callbacks = [lqf.callbacks.FlipRatio()] if lqf.optimizers.FilteredFlip.of(model) else []
+    callbacks = []
+    if lqf.optimizers.FilteredFlip.of(model):
+        log_dir = args.tensorboard and args.tensorboard / name / "filter"
+        callbacks.append(lqf.callbacks.FlipRatio(log_dir=log_dir))
     if args.backup:
         folder = args.backup / name
         start = surviving.saved_steps(folder, data.steps_per_epoch)

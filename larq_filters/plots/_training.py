@@ -67,7 +67,7 @@ def state_histogram(
     """How far binary weights are from flipping: filter outputs y times weights θ, per layer.
 
     A weight flips where θ·y exceeds the threshold τ, which is drawn as a dashed line. y is the
-    output that the state would give at the next step if its gradient were 0.
+    output of the last step.
 
     Args:
         model: A model compiled with `FilteredFlip`, after some training.
@@ -132,22 +132,13 @@ def state_histogram(
 def _margins(
     model: tf.keras.Model, optimizer: FilteredFlip
 ) -> dict[tuple[str, str], tuple[np.ndarray, float]]:
-    """By layer and kernel, θ·y of its weights, and the root mean square of y."""
-    margins = {}
+    """As `_layers.margins`, of a model that was trained."""
     if not int(optimizer.iterations):
         raise ValueError(
             "the state of every filter starts at 0: train the model first. Received: 0 steps of "
             "training"
         )
-    for variable, layer in _layers.layer_names(model):
-        output = optimizer.output(variable)
-        if output is None:
-            continue
-        weights = tf.convert_to_tensor(variable).numpy()
-        output = np.asarray(output, "float64").ravel()
-        scale = float(np.sqrt(np.mean(output**2)))
-        kernel = variable.name.rsplit("/", 1)[-1].split(":")[0]
-        margins[layer, kernel] = (output * weights.ravel(), scale or 1.0)
+    margins = _layers.margins(model, optimizer)
     if not margins and any(map(_layers.is_binary, model.trainable_variables)):
         raise ValueError(
             "this filter has no state, so nothing says how far weights are from flipping. "
