@@ -136,7 +136,27 @@ class OneSided(lq.quantizers.NoOp):
         return sign(inputs)
 
 
+@keras.utils.register_keras_serializable("tests")
+class DeadNearZero(lq.quantizers.NoOp):
+    """Its pseudo-gradient is 1 but for weights next to 0."""
+
+    def __init__(self, **kwargs):
+        super().__init__(precision=1)
+
+    def call(self, inputs):
+        @tf.custom_gradient
+        def sign(x):
+            return tf.where(x < 0, -1.0, 1.0), lambda dy: tf.where(tf.abs(x) > 0.1, dy, 0.0 * dy)
+
+        return sign(inputs)
+
+
 BAD = {
+    "dead near 0": (
+        lambda: compiled(dense(kernel_quantizer=DeadNearZero())),
+        ValueError,
+        "dead_near_zero",
+    ),
     "one side": (lambda: compiled(dense(kernel_quantizer=OneSided())), ValueError, "one_sided"),
     "not compiled": (lambda: keras.Sequential([dense()]), ValueError, "not compiled"),
     "mixed precision": (mixed, ValueError, "LossScaleOptimizer"),

@@ -351,6 +351,16 @@ def test_a_ternary_threshold_from_the_mean_of_a_batch():
         assert exported.verify(x, model).outputs[0].relative < 1e-5
 
 
+def test_layers_of_equal_weights_are_told_apart(digits):
+    """Each of two operators with the same weights belongs to one layer."""
+    model = stack(conv(name="one"), layers.BatchNormalization(), conv(name="two"))
+    two = model.get_layer("two")
+    two.set_weights(model.get_layer("one").get_weights())
+    exported = convert(model, strict=True)
+    assert [record.packed for record in exported.report.layers] == [True, True]
+    assert_computes_the_same(exported.data, model, samples(model.input_shape[1:], digits))
+
+
 def test_a_dense_layer_can_stay(digits):
     model = stack(Q.QuantDense(8, name="dense", **BINARY), shape=(64,))
     exported = convert(model, pack_dense=False)

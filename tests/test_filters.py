@@ -129,6 +129,7 @@ def test_frequency_response(name):
     np.testing.assert_allclose(frequencies, w, rtol=1e-15)
     np.testing.assert_allclose(h, signal.freqz(b, a, w)[1], rtol=1e-12, atol=1e-12)
     assert filter.frequency_response(64)[0].shape == (64,)
+    assert filter.frequency_response()[0].shape == (512,)
 
 
 @pytest.mark.parametrize("name", LINEAR)

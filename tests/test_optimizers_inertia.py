@@ -78,8 +78,8 @@ def test_a_gradient_that_is_not_finite_spoils_no_start(start):
     assert (last == initial).all() and np.isfinite(optimizer.slots(weights)["y"]).all()
 
 
-def test_state_that_is_there_is_kept(start, tmp_path):
-    """What was seeded, and what was saved and restored."""
+@pytest.mark.parametrize("latent", [np.linspace(-1, 1, 2000), np.linspace(0.1, 1, 2000)])
+def test_state_that_was_seeded_is_kept(latent, start):
     initial, gradients = start
     recipe = recipes.SGD(0.5, weight_decay=0.5)
     runs = []
@@ -87,10 +87,14 @@ def test_state_that_is_there_is_kept(start, tmp_path):
         weights = binary_variable(initial)
         optimizer = FilteredFlip(filter=recipe.filter, inertia=inertia)
         optimizer.build([weights])
-        for slot, value in recipe.state(np.linspace(-1, 1, 2000)).items():
+        for slot, value in recipe.state(latent).items():
             optimizer.slots(weights)[slot].assign(value)
         runs.append(list(steps(optimizer, weights, gradients[:10])))
     assert_same(*runs)
+
+
+def test_state_that_was_saved_is_kept(start, tmp_path):
+    initial, gradients = start
     whole, half = (binary_variable(initial) for _ in range(2))
     make = lambda: FilteredFlip(0.5, 0.5, inertia=0.25)  # noqa: E731
     expected = list(steps(make(), whole, gradients[:20]))

@@ -44,6 +44,12 @@ def test_which_sizes_go_block_by_block():
     assert _update.block_size(10**6) == 8_000  # 15,625 would be no whole number of vectors
 
 
+def test_the_largest_variables_are_shared_out_first():
+    """In the order of their sizes, the last and largest would make one share twice the other."""
+    shares = _update.share_out([500_000, 500_000, 1_000_000], 2)
+    assert sorted(map(sorted, shares)) == [[0, 1], [2]]
+
+
 @pytest.mark.parametrize("sizes", [[], [7], [5] * 60, [10**6, 1, 1, 1], range(1, 10**6, 99_991)])
 @pytest.mark.parametrize("groups", [1, 2, 8])
 def test_variables_are_shared_out(sizes, groups):

@@ -68,6 +68,7 @@ def trace(model: tf.keras.Model, kernels: list[Kernel], structure: Any) -> Trace
     @tf.function(input_signature=specs)
     def serve(*values: Any) -> Any:
         nonlocal outputs
+        calls.clear()  # TensorFlow traces twice: to create variables, and without
         results = model(tf.nest.pack_sequence_as(structure, values), training=False)
         results = tf.nest.flatten(results)
         outputs = _names(getattr(model, "output_names", None), "output", len(results))
@@ -77,7 +78,6 @@ def trace(model: tf.keras.Model, kernels: list[Kernel], structure: Any) -> Trace
     module.serve = serve
     # Not the model: Keras would save its layers, one function each.
     module.held = [getattr(v, "latent_variable", v) for v in model.variables]
-    calls.clear()
     function = serve.get_concrete_function()
     binary = {
         scope: path(scope)
