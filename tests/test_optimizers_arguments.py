@@ -1,5 +1,6 @@
 """The hyperparameters of FilteredFlip, and what it refuses."""
 
+import re
 import warnings
 
 import larq_filters as lqf
@@ -181,7 +182,7 @@ RATES = {  # what is called the learning rate of each
 
 @pytest.mark.parametrize("name", slow_but(["CascadedEMA", "Diode", "latent Adam", "IIR"], RATES))
 def test_every_filter_has_a_learning_rate(name, digits, make_model, tmp_path):
-    """As loggers read it: Keras' TensorBoard, and the lines of W&B's and MLflow's callbacks."""
+    """As loggers read it: Keras' TensorBoard and CSVLogger; `test_trackers` has others."""
     filter, rate = RATES[name]
     model = make_model(FilteredFlip(filter=filter))
     x, y = digits[0][:64], digits[1][:64]
@@ -200,6 +201,43 @@ def test_every_filter_has_a_learning_rate(name, digits, make_model, tmp_path):
     assert float(optimizer.learning_rate) == rate / 2
     optimizer.learning_rate = rate / 4
     assert float(optimizer.learning_rate) == rate / 4
+
+
+TRACKED = {
+    **{
+        name: lambda filter=filter: FilteredFlip(filter=filter)
+        for name, (filter, _) in RATES.items()
+    },
+    "decay_steps": lambda: FilteredFlip(decay_steps=40),
+    "by layer": lambda: FilteredFlip(filter={"conv": F.EMA(0.1), "d*": F.IIR([0.5], [1.0, -0.5])}),
+    "bop": lambda: lqf.recipes.bop(),
+    "bop2ndorder": lambda: lqf.recipes.bop2ndorder(1e-6, 1e-7, 1e-3),
+    "diode": lambda: lqf.recipes.diode(0.9, 0.99),
+}
+
+
+@pytest.mark.parametrize("name", TRACKED)
+def test_trackers(name):
+    """What Keras callbacks of W&B 0.31 and MLflow 3.18 read of an optimizer, and ask of it."""
+    optimizer = TRACKED[name]()
+    rate = optimizer.learning_rate  # W&B's WandbMetricsLogger
+    assert isinstance(rate, tf.Variable | tf.Tensor) and np.isfinite(rate.numpy().item())
+    assert optimizer.iterations.numpy() == 0  # MLflow's, for "every n steps"
+    params = {f"opt_{k}": v for k, v in optimizer.get_config().items()}
+    for key, value in params.items():
+        assert re.fullmatch(r"[\w./ :-]+", key) and len(key) <= 250 and len(str(value)) <= 6000
+    numbers = {k: v for k, v in params.items() if k.startswith("opt_filter_")}
+    assert all(type(value) is float for value in numbers.values())
+    assert len(numbers) == len(optimizer.coefficients) - 1  # without the threshold
+    assert FilteredFlip.from_config(optimizer.get_config()).filter == optimizer.filter
+
+
+def test_a_number_beside_the_filter_is_not_ignored():
+    config = FilteredFlip(0.25, 0.5).get_config()
+    assert (config["filter_alpha"], config["filter_gamma"]) == (0.25, 0.5)
+    assert FilteredFlip(decay_steps=40).get_config()["filter_alpha"] == pytest.approx(1e-2)
+    config["filter_alpha"] = 0.125
+    assert_one_sentence(lambda: FilteredFlip.from_config(config), ValueError, "change the filter")
 
 
 @pytest.mark.parametrize("gamma", [None, 0.1])

@@ -1,10 +1,12 @@
 """Saving and loading of FilteredFlip, by config and by variables."""
 
 import copy
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from larq_filters._numbers import Coefficient, Schedule
 from larq_filters._serialization import deserialize, serialize
 
 import numpy as np
@@ -29,8 +31,13 @@ class Saving(tf.keras.optimizers.Optimizer):
 
     @override
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, coefficients set since, and the number of steps done."""
+        """The constructor's arguments, coefficients set since, and the number of steps done.
+
+        For trackers, which log flat numbers, each coefficient of the filter is there on its own,
+        such as `filter_alpha`: of a schedule, the first value.
+        """
         return {
+            **_flat(self._filters.coefficients),
             "name": self.name,
             "clipnorm": self.clipnorm,
             "clipvalue": self.clipvalue,
@@ -62,6 +69,7 @@ class Saving(tf.keras.optimizers.Optimizer):
         with tf.keras.utils.custom_object_scope(custom_objects or {}):
             for name in {"alpha", "gamma", "filter", "threshold"} & set(config):
                 config[name] = deserialize(config[name])
+            _take_flat(config)
             if isinstance(config.get("real_optimizer"), Mapping):
                 config["real_optimizer"] = tf.keras.optimizers.deserialize(
                     copy.deepcopy(config["real_optimizer"]),  # Keras changes what it is given
@@ -86,6 +94,26 @@ class Saving(tf.keras.optimizers.Optimizer):
                 "stopped, save as .keras or .h5, or with tf.train.Checkpoint. Received: an "
                 f"optimizer that had done {lost} steps",
                 stacklevel=2,
+            )
+
+
+def _flat(coefficients: Mapping[str, Coefficient]) -> dict[str, float]:
+    return {
+        f"filter_{re.sub(r'[^A-Za-z0-9_./-]', '_', name)}": float(
+            value(0) if isinstance(value, Schedule) else value
+        )
+        for name, value in coefficients.items()
+    }
+
+
+def _take_flat(config: dict[str, Any]) -> None:
+    """Removes what `_flat` added, which says the same as the filter: or it is refused."""
+    for name, value in _flat(getattr(config.get("filter"), "coefficients", {})).items():
+        flat = config.pop(name, value)
+        if flat != value:
+            raise ValueError(
+                f"`{name}` of a config is for those who read it, and the filter is what counts: "
+                f"change the filter. Received: {name}={flat} beside filter={config['filter']}"
             )
 
 
