@@ -101,9 +101,23 @@ def test_fine_tuning(tmp_path):
     record, output = run(tmp_path, "fine_tuning", "--seeds", 2, "--epochs", 2)
     assert_machine(record)
     assert_fits(output)
-    cold, warm = record["rows"].values()
+    cold, warm, _ = record["rows"].values()
+    assert [len(values) for values in record["from_random"].values()] == [2, 2, 2]
     assert len(warm["kept"]) == 2 and record["steps"] == 114
     assert min(warm["kept"]) > 0.9 > 0.7 > max(cold["kept"])
+
+
+@pytest.mark.slow
+def test_life_events(tmp_path):
+    """Trained weights survive a recompilation, and weights that are restored the next step."""
+    few = ("--optimizers", "latent Adam", "EMA", "--ways", "compiled")
+    events = ("resume", "restore_best", "fine_tune")
+    record, output = run(tmp_path, "life_events", *few, "--events", *events)
+    assert_machine(record)
+    assert_fits(output)
+    lost = record["lost"]["compiled"]["EMA"]
+    assert lost.keys() == set(events) and lost["fine_tune"] < 1e-3
+    assert lost["restore_best"] < 0.05  # of 1.2 % in a step that is not disturbed
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ def decay(value, steps=100):
 
 
 def test_alpha_and_gamma_can_be_read_and_set():
-    optimizer = FilteredFlip(alpha=0.5, gamma=0.25)
+    optimizer = FilteredFlip(alpha=0.5, gamma=0.25, inertia=0.0)
     weights = binary_variable([1.0])
     step = tf.function(lambda: optimizer.apply_gradients([(tf.constant([1.0]), weights)]))
     step()

@@ -7,10 +7,9 @@ import pytest
 import reference
 import scipy.signal
 import tensorflow as tf
-from helpers import assert_same, binary_variable, slow_but
+from helpers import assert_same, binary_variable, from_zero, slow_but
 
 F, recipes = lqf.filters, lqf.recipes
-FilteredFlip = lqf.optimizers.FilteredFlip
 keras = tf.keras
 SIZE = 4000
 FILTERS = {
@@ -71,7 +70,7 @@ def test_the_negative_of_a_training(name, dtype, start):
     """
     initial, gradients = start
     weights = binary_variable(initial)
-    optimizer = FilteredFlip(filter=FILTERS[name](), state_dtype=dtype)
+    optimizer = from_zero(filter=FILTERS[name](), state_dtype=dtype)
     steps = stepping(optimizer, weights)
     steps(gradients[:30])
     values = [v.numpy() for v in (weights, *optimizer.variables)]
@@ -99,7 +98,7 @@ def test_random_bits_are_not_undone(name, dtype, threshold, start):
     filter, weights = FILTERS[name](), binary_variable(initial)
     y = last_output(filter, gradients[:40])
     threshold = threshold * np.sqrt(np.mean(y**2))
-    optimizer = FilteredFlip(filter=filter, state_dtype=dtype, threshold=threshold)
+    optimizer = from_zero(filter=filter, state_dtype=dtype, threshold=threshold)
     steps = stepping(optimizer, weights)
     *_, last, undisturbed = steps(gradients[:40])
     usual = np.mean(undisturbed != last)
@@ -124,7 +123,7 @@ def last_output(filter, gradients):
 def test_by_hand(jit_compile, size):
     """m = 1, y = ½ after one step of g = 1 to 4; then θ stands against y, and both turn."""
     weights = binary_variable(np.ones(size))
-    optimizer = FilteredFlip(0.5, 0.5, jit_compile=jit_compile)
+    optimizer = from_zero(0.5, 0.5, jit_compile=jit_compile)
     gradient = tf.fill([size], 2.0)
     optimizer.apply_gradients([(gradient, weights)])
     assert (weights.numpy() == -1.0).all()
@@ -144,8 +143,8 @@ def test_what_only_a_lower_threshold_condemns_was_not_changed(start):
     initial, gradients = start
     thresholds = [0.3] * 20 + [0.1] * 10 + [0.0] * 10
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([19, 29], [0.3, 0.1, 0.0])
-    set_by_hand = FilteredFlip(0.1, None, threshold=0.3)
-    for optimizer in (FilteredFlip(0.1, None, threshold=schedule), set_by_hand):
+    set_by_hand = from_zero(0.1, None, threshold=0.3)
+    for optimizer in (from_zero(0.1, None, threshold=schedule), set_by_hand):
         twin, expected, weights = reference.EMA(0.1), initial, binary_variable(initial)
         steps = stepping(optimizer, weights)
         for t, threshold in enumerate(thresholds):
@@ -164,7 +163,7 @@ def test_after_loading(format, tmp_path, digits, make_model):
     """What is loaded goes on bit for bit while τ falls; what is changed after that is kept."""
     x, y = digits
     falling = lambda: keras.optimizers.schedules.PolynomialDecay(1e-3, 60, 0.0)  # noqa: E731
-    make = lambda: make_model(FilteredFlip(0.05, 0.1, threshold=falling()))  # noqa: E731
+    make = lambda: make_model(from_zero(0.05, 0.1, threshold=falling()))  # noqa: E731
     model = make()
     model.fit(x, y, batch_size=60, epochs=1, shuffle=False, verbose=0)
     path = tmp_path / f"model{format}"
@@ -194,7 +193,7 @@ def test_after_loading(format, tmp_path, digits, make_model):
 def test_best_weights_are_restored_and_kept(digits, make_model):
     """EarlyStopping puts other weights in place, and `fit` goes on from them."""
     x, y = digits
-    model = make_model(FilteredFlip(0.05))
+    model = make_model(from_zero(0.05))
 
     class FirstIsBest(keras.callbacks.EarlyStopping):
         def get_monitor_value(self, logs):

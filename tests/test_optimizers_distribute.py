@@ -14,28 +14,27 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
-from helpers import assert_one_sentence, assert_same, binary_variable, slow_but
+from helpers import assert_one_sentence, assert_same, binary_variable, from_zero, slow_but
 
-FilteredFlip = lqf.optimizers.FilteredFlip
 F = lqf.filters
 keras = tf.keras
 STEPS, BATCH = exact.STEPS, exact.BATCH
 
 OPTIMIZERS = {
-    "CascadedEMA": lambda: FilteredFlip(alpha=0.1, gamma=0.3),
-    "scheduled": lambda: FilteredFlip(keras.optimizers.schedules.PolynomialDecay(0.2, STEPS)),
-    "op by op": lambda: FilteredFlip(alpha=0.1, gamma=0.3, jit_compile=False),
-    "bfloat16": lambda: FilteredFlip(alpha=0.1, gamma=0.3, state_dtype="bfloat16", seed=3),
-    "NormalizedEMA": lambda: FilteredFlip(filter=F.NormalizedEMA(0.1, 0.2, epsilon=3.0)),
-    "bias correction": lambda: FilteredFlip(
+    "CascadedEMA": lambda: from_zero(alpha=0.1, gamma=0.3),
+    "scheduled": lambda: from_zero(keras.optimizers.schedules.PolynomialDecay(0.2, STEPS)),
+    "op by op": lambda: from_zero(alpha=0.1, gamma=0.3, jit_compile=False),
+    "bfloat16": lambda: from_zero(alpha=0.1, gamma=0.3, state_dtype="bfloat16", seed=3),
+    "NormalizedEMA": lambda: from_zero(filter=F.NormalizedEMA(0.1, 0.2, epsilon=3.0)),
+    "bias correction": lambda: from_zero(
         filter=F.NormalizedEMA(0.1, 0.2, epsilon=3.0, bias_correction=True)
     ),
     "bop": lambda: lqf.recipes.bop(threshold=2.0, gamma=0.1),
     "bop2ndorder": lambda: lqf.recipes.bop2ndorder(threshold=0.1, gamma=0.1, sigma=0.2),
     "diode": lambda: lqf.recipes.diode(0.9, 0.7),
-    "clipnorm": lambda: FilteredFlip(alpha=0.1, gamma=0.3, clipnorm=2.0),
-    "global_clipnorm": lambda: FilteredFlip(alpha=0.1, gamma=0.3, global_clipnorm=2.0),
-    "clipvalue": lambda: FilteredFlip(alpha=0.1, gamma=0.3, clipvalue=1.5),
+    "clipnorm": lambda: from_zero(alpha=0.1, gamma=0.3, clipnorm=2.0),
+    "global_clipnorm": lambda: from_zero(alpha=0.1, gamma=0.3, global_clipnorm=2.0),
+    "clipvalue": lambda: from_zero(alpha=0.1, gamma=0.3, clipvalue=1.5),
 }
 
 
@@ -117,7 +116,7 @@ def reduced_by_hand(argument):
 def test_custom_loops_reduce_once_and_filter_the_mean(parts, apply, mirrored):
     """Against NumPy: the mean over the global batch; neither a sum over replicas nor one twice."""
     with mirrored.scope():
-        model, optimizer = exact.network(), FilteredFlip(filter=F.EMA(0.25), threshold=1.0)
+        model, optimizer = exact.network(), from_zero(filter=F.EMA(0.25), threshold=1.0)
         optimizer.build(model.trainable_variables)
         sums = [
             tf.Variable(
@@ -183,7 +182,7 @@ def test_real_numbers_follow_one_device_within_rounding(made, digits, mirrored):
     def run(strategy, starts=None):
         def make():
             sgd = keras.optimizers.SGD(decay(1e-2, 20, 0.0), momentum=0.9)
-            return FilteredFlip(alpha=decay(0.05, 20, 0.0), real_optimizer=sgd)
+            return from_zero(alpha=decay(0.05, 20, 0.0), real_optimizer=sgd)
 
         keras.utils.set_random_seed(1)
         optimizer, states = make(), []
@@ -239,7 +238,7 @@ def test_central_storage_is_refused():
     strategy = tf.distribute.experimental.CentralStorageStrategy(["CPU:0", "CPU:1"], "CPU:0")
     with strategy.scope():
         model = exact.network()
-        optimizer = FilteredFlip()
+        optimizer = from_zero()
         assert_one_sentence(
             lambda: optimizer.build(model.trainable_variables),
             ValueError,
@@ -255,7 +254,7 @@ def test_tpus_are_refused(kind, monkeypatch):
     """Without a TPU there is no such strategy, so this is an empty object of its class."""
     monkeypatch.setattr(tf.distribute, "get_strategy", lambda: object.__new__(kind))
     assert_one_sentence(
-        lambda: FilteredFlip().build([binary_variable([1.0])]),
+        lambda: from_zero().build([binary_variable([1.0])]),
         ValueError,
         "FilteredFlip has never been run: use tf.distribute.MirroredStrategy or "
         "MultiWorkerMirroredStrategy",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
-from helpers import binary_variable, train
+from helpers import binary_variable, from_zero, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -99,9 +99,7 @@ def test_every_flip_is_that_of_the_twin(name, gradients, a, b, threshold, jit_co
     filter, plain = FILTERS[name](a, b)
     if name in ("NormalizedEMA", "Adam"):  # whose squares overflow float32 beyond 1e19
         gradients = np.where(np.abs(gradients) > 1e15, np.float32(np.nan), gradients)
-    optimizer = lqf.optimizers.FilteredFlip(
-        filter=filter, threshold=threshold, jit_compile=jit_compile
-    )
+    optimizer = from_zero(filter=filter, threshold=threshold, jit_compile=jit_compile)
     assert_every_flip(optimizer, plain, gradients, threshold)
 
 
@@ -110,7 +108,7 @@ def test_every_flip_is_that_of_the_twin(name, gradients, a, b, threshold, jit_co
 def test_every_flip_under_a_schedule_is_that_of_the_twin(gradients, a, b, jit_compile):
     steps = len(gradients)
     schedule = tf.keras.optimizers.schedules.PolynomialDecay(a, steps, 0.0)
-    optimizer = lqf.optimizers.FilteredFlip(schedule, b, jit_compile=jit_compile)
+    optimizer = from_zero(schedule, b, jit_compile=jit_compile)
     alphas = a * (1 - np.arange(steps) / steps)
     assert_every_flip(optimizer, reference.CascadedEMA(a, b), gradients, 0.0, alphas)
 
@@ -120,7 +118,7 @@ def test_every_flip_under_a_schedule_is_that_of_the_twin(gradients, a, b, jit_co
 def test_the_comparison_with_the_twin_rarely_looks_away(name, threshold):
     filter, plain = FILTERS[name](1e-2, 0.1)
     gradients = np.random.default_rng(3).normal(size=(50, 200)).astype("float32")
-    optimizer = lqf.optimizers.FilteredFlip(filter=filter, threshold=threshold)
+    optimizer = from_zero(filter=filter, threshold=threshold)
     assert assert_every_flip(optimizer, plain, gradients, threshold) < 0.01
 
 
@@ -143,9 +141,7 @@ def test_fused_and_op_by_op_agree_on_every_sign(filter, shape):
     initial = np.where(rng.random(shape) < 0.5, -1.0, 1.0)
     threshold, runs = 1e-6, []
     for jit_compile in (True, False):
-        optimizer = lqf.optimizers.FilteredFlip(
-            filter=filter, threshold=threshold, jit_compile=jit_compile
-        )
+        optimizer = from_zero(filter=filter, threshold=threshold, jit_compile=jit_compile)
         runs.append([w for (w,) in train(optimizer, [binary_variable(initial)], gradients)])
     state = {slot: np.zeros(shape) for slot in filter.slots}
     state |= {slot: np.zeros(()) for slot in filter.scalar_slots}
@@ -159,7 +155,7 @@ def test_fused_and_op_by_op_agree_on_every_sign(filter, shape):
 
 def test_one_step_by_hand(jit_compile):
     weights = binary_variable([1.0, -1.0, 1.0, -1.0, 1.0])
-    optimizer = lqf.optimizers.FilteredFlip(alpha=0.5, gamma=0.25, jit_compile=jit_compile)
+    optimizer = from_zero(alpha=0.5, gamma=0.25, jit_compile=jit_compile)
     optimizer.apply_gradients([(tf.constant([8.0, 8.0, -8.0, -8.0, 0.0]), weights)])
     # m = 0.25·8, y = 0.5·m; a weight flips where gradient and weight agree.
     np.testing.assert_array_equal(weights.numpy(), [-1, -1, 1, 1, 1])
@@ -170,14 +166,14 @@ def test_one_step_by_hand(jit_compile):
 
 def test_threshold_is_strict(jit_compile):
     weights = binary_variable([1.0, 1.0, 1.0])
-    optimizer = lqf.optimizers.FilteredFlip(1.0, None, threshold=0.5, jit_compile=jit_compile)
+    optimizer = from_zero(1.0, None, threshold=0.5, jit_compile=jit_compile)
     optimizer.apply_gradients([(tf.constant([0.5, np.nextafter(0.5, 1, dtype="f"), -9]), weights)])
     np.testing.assert_array_equal(weights.numpy(), [1, -1, 1])
 
 
 def test_a_zero_gradient_never_flips(jit_compile):
     weights = binary_variable([1.0, -1.0, 0.0, -0.0])
-    optimizer = lqf.optimizers.FilteredFlip(jit_compile=jit_compile)
+    optimizer = from_zero(jit_compile=jit_compile)
     for step in train(optimizer, [weights], np.zeros((5, 1, 4), "float32")):
         np.testing.assert_array_equal(step[0], [1, -1, 1, 1])
 
@@ -186,7 +182,7 @@ def test_what_is_not_finite_is_skipped_and_forgotten(jit_compile):
     """The element's state and weight stay; the others and the next steps go on."""
     gradients = np.array([[1, 1, 1, 1], [np.nan, np.inf, -np.inf, -3], [-9] * 4], "float32")
     weights = binary_variable([1.0] * 4)
-    optimizer = lqf.optimizers.FilteredFlip(0.5, 0.5, jit_compile=jit_compile)
+    optimizer = from_zero(0.5, 0.5, jit_compile=jit_compile)
     after = [w for (w,) in train(optimizer, [weights], gradients[:, None])]
     np.testing.assert_array_equal(after[0], [-1, -1, -1, -1])
     np.testing.assert_array_equal(after[1], [-1, -1, -1, 1])
@@ -199,7 +195,7 @@ def test_what_is_not_finite_is_skipped_and_forgotten(jit_compile):
 def test_an_overflow_is_skipped_too(jit_compile):
     weights = binary_variable([1.0])
     filter = F.NormalizedEMA(0.1, 0.1)
-    optimizer = lqf.optimizers.FilteredFlip(filter=filter, jit_compile=jit_compile)
+    optimizer = from_zero(filter=filter, jit_compile=jit_compile)
     for _ in train(optimizer, [weights], np.array([[[1e30]], [[1.0]]], "float32")):
         pass
     np.testing.assert_allclose(optimizer.slots(weights)["v"], [0.1], rtol=1e-6)
@@ -212,7 +208,7 @@ def test_the_latent_free_filter_is_latent_sgd():
     gradients = rng.normal(size=(500, 1, 64)).astype("float32")
     w, m = rng.normal(size=64), np.zeros(64)
     weights = binary_variable(np.sign(w))
-    optimizer = lqf.optimizers.FilteredFlip(alpha=rate * decay, gamma=1 - momentum)
+    optimizer = from_zero(alpha=rate * decay, gamma=1 - momentum)
     optimizer.build([weights])
     scale = decay * (1 - momentum)  # y = −λ(1 − β)·w for heavy-ball momentum
     optimizer.slots(weights)["y"].assign(-scale * w)
@@ -227,7 +223,7 @@ def test_the_latent_free_filter_is_latent_sgd():
 def test_float64_weights_have_float64_filters():
     weights = tf.Variable(np.ones(3))
     weights.precision = 1
-    optimizer = lqf.optimizers.FilteredFlip(filter=F.EMA(1e-9))
+    optimizer = from_zero(filter=F.EMA(1e-9))
     optimizer.apply_gradients([(tf.constant([1.0, -1.0, 0.0], tf.float64), weights)])
     assert optimizer.slots(weights)["y"].dtype == tf.float64
     np.testing.assert_array_equal(weights.numpy(), [-1, 1, 1])
@@ -236,7 +232,7 @@ def test_float64_weights_have_float64_filters():
 def test_float64_coefficients_are_not_rounded():
     tf.keras.backend.set_floatx("float64")
     try:
-        optimizer = lqf.optimizers.FilteredFlip(alpha=3e-3, gamma=0.1, threshold=1e-9)
+        optimizer = from_zero(alpha=3e-3, gamma=0.1, threshold=1e-9)
         values = {name: float(value) for name, value in optimizer.coefficients.items()}
     finally:
         tf.keras.backend.set_floatx("float32")
@@ -245,7 +241,7 @@ def test_float64_coefficients_are_not_rounded():
 
 def test_zeros_that_are_loaded_count_as_plus_one():
     weights = binary_variable(np.ones(4))
-    optimizer = lqf.optimizers.FilteredFlip()
+    optimizer = from_zero()
     optimizer.build([weights])
     weights.assign([0.0, -0.0, -0.5, 0.5])
     optimizer.apply_gradients([(tf.zeros(4), weights)])

@@ -44,7 +44,7 @@ def test_noise_moves_nothing_at_first(name, start):
     """Without inertia, the first gradient decides: half of the weights flip."""
     initial, gradients = start
     weights = binary_variable(initial)
-    (first,) = steps(FilteredFlip(filter=FILTERS[name]()), weights, gradients[:1])
+    (first,) = steps(FilteredFlip(filter=FILTERS[name](), inertia=0.0), weights, gradients[:1])
     assert 0.45 < (first != initial).mean() < 0.55
     weights = binary_variable(initial)
     optimizer = FilteredFlip(filter=FILTERS[name](), inertia=1.0)
@@ -171,6 +171,19 @@ def test_saved_and_loaded(digits, make_model, tmp_path):
 @pytest.mark.parametrize("inertia", [-1.0, float("inf"), float("nan")])
 def test_bad_inertia(inertia):
     assert_one_sentence(lambda: FilteredFlip(inertia=inertia), ValueError, f"inertia={inertia}")
+
+
+def test_the_default():
+    """0.1; 0 for recipes of peers, filters without state, and configs of earlier versions."""
+    inertia = lambda optimizer: optimizer.get_config()["inertia"]  # noqa: E731
+    assert inertia(FilteredFlip()) == inertia(FilteredFlip(filter=F.EMA(0.1))) == 0.1
+    peers = (recipes.bop(), recipes.bop2ndorder(), recipes.diode())
+    assert {inertia(peer) for peer in peers} == {0.0} == {inertia(FilteredFlip(filter=F.Sign()))}
+    assert inertia(recipes.bop(inertia=0.5)) == 0.5
+    config = FilteredFlip().get_config()
+    assert inertia(FilteredFlip.from_config(config)) == 0.1 == inertia(FilteredFlip.from_config({}))
+    del config["inertia"]
+    assert inertia(FilteredFlip.from_config(config)) == 0.0
 
 
 def test_a_filter_without_state_has_no_inertia():

@@ -5,7 +5,7 @@ import larq_filters as lqf
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import binary_variable, train
+from helpers import binary_variable, from_zero, train
 from oracles import load
 
 F = lqf.filters
@@ -22,9 +22,7 @@ class Recorded(tf.keras.optimizers.schedules.LearningRateSchedule):
 
 
 def replay(filter, gradients, initial, expected, threshold=0.0, seed=None, jit_compile=True):
-    optimizer = lqf.optimizers.FilteredFlip(
-        filter=filter, threshold=threshold, jit_compile=jit_compile
-    )
+    optimizer = from_zero(filter=filter, threshold=threshold, jit_compile=jit_compile)
     variables = [binary_variable(w) for w in initial]
     optimizer.build(variables)
     for variable, state in zip(variables, seed or [], strict=False):

@@ -7,7 +7,15 @@ import ml_dtypes
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import assert_one_sentence, assert_same, binary_variable, model_state, slow_but, train
+from helpers import (
+    assert_one_sentence,
+    assert_same,
+    binary_variable,
+    from_zero,
+    model_state,
+    slow_but,
+    train,
+)
 
 F = lqf.filters
 keras = tf.keras
@@ -15,7 +23,7 @@ N = 2**16
 
 
 def narrow(alpha=1e-2, gamma=0.1, **kwargs):
-    return lqf.optimizers.FilteredFlip(alpha, gamma, state_dtype="bfloat16", **kwargs)
+    return from_zero(alpha, gamma, state_dtype="bfloat16", **kwargs)
 
 
 def neighbours(exact):
@@ -171,7 +179,7 @@ def test_the_seed_decides():
 def test_scalars_stay_float32():
     weights = binary_variable(np.ones(3))
     filter = F.NormalizedEMA(0.1, 0.1, bias_correction=True)
-    optimizer = lqf.optimizers.FilteredFlip(filter=filter, state_dtype="bfloat16")
+    optimizer = from_zero(filter=filter, state_dtype="bfloat16")
     for _ in train(optimizer, [weights], np.ones((300, 1, 3), "float32")):
         pass
     slots = optimizer.slots(weights)
@@ -218,4 +226,4 @@ def test_resuming_is_bit_identical(way, digits, make_model, tmp_path):
     ],
 )
 def test_bad_input_gets_one_sentence(kwargs, text):
-    assert_one_sentence(lambda: lqf.optimizers.FilteredFlip(**kwargs), ValueError, text)
+    assert_one_sentence(lambda: from_zero(**kwargs), ValueError, text)

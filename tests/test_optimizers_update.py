@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
-from helpers import assert_same, binary_variable, train
+from helpers import assert_same, binary_variable, from_zero, train
 
 F = lqf.filters
 BLOCKED = (3, 3, 96, 192)  # 165,888 weights, 12 blocks
@@ -69,7 +69,7 @@ def test_variables_in_several_functions(monkeypatch):
     for cores in (1, 2, 5):
         monkeypatch.setattr(_update, "cores", lambda n=cores: n)
         variables = [binary_variable(np.ones(n)) for n in range(1, 14)]
-        optimizer = lqf.optimizers.FilteredFlip(0.1, 0.5)
+        optimizer = from_zero(0.1, 0.5)
         optimizer.count_flips = True
         after = list(train(optimizer, variables, gradients))
         assert len(optimizer._binaries.update._compiled) == cores
@@ -87,7 +87,7 @@ def test_every_size_is_the_twin(name, shape):
     initial, gradients = draw(shape)
     plain, expected, threshold = make(), initial.copy(), 1e-3
     unsure = np.zeros(shape, bool)
-    optimizer = lqf.optimizers.FilteredFlip(filter=filter, threshold=threshold)
+    optimizer = from_zero(filter=filter, threshold=threshold)
     steps = train(optimizer, [binary_variable(initial)], gradients)
     for g, (weights,) in zip(gradients[:, 0].astype("float64"), steps, strict=True):
         y = plain(g)
@@ -108,9 +108,7 @@ def test_blocks_do_what_op_by_op_does(name):
     runs = []
     for jit_compile in (True, False):
         weights = binary_variable(initial)
-        optimizer = lqf.optimizers.FilteredFlip(
-            filter=filter, threshold=1e-3, jit_compile=jit_compile
-        )
+        optimizer = from_zero(filter=filter, threshold=1e-3, jit_compile=jit_compile)
         optimizer.count_flips = True
         after = [w for (w,) in train(optimizer, [weights], gradients)]
         flipped = sum(
@@ -131,7 +129,7 @@ def test_within_a_step_that_xla_compiles_as_a_whole():
     gradients = [[rng.normal(size=w.shape).astype("f") for w in initial] for _ in range(4)]
     runs = []
     for jit_compile in (True, False):
-        optimizer = lqf.optimizers.FilteredFlip(0.1, 0.5)
+        optimizer = from_zero(0.1, 0.5)
         variables = [binary_variable(w) for w in initial]
         optimizer.build(variables)
 
@@ -206,7 +204,7 @@ def number_of_elements(line):
 
 def compiled(filter, size):
     weights = binary_variable(np.ones(size))
-    optimizer = lqf.optimizers.FilteredFlip(filter=filter)
+    optimizer = from_zero(filter=filter)
     gradient = tf.zeros(size)
     optimizer.apply_gradients([(gradient, weights)])
     (step,) = optimizer._binaries.update._compiled.values()
@@ -233,7 +231,7 @@ def test_the_count_sees_more_passes(monkeypatch):
 def test_a_step_takes_no_fresh_memory():
     """Weights and states stay where they are: large fresh arrays would fault page by page."""
     size = 2**24
-    optimizer, weights = lqf.optimizers.FilteredFlip(), binary_variable(np.ones(size))
+    optimizer, weights = from_zero(), binary_variable(np.ones(size))
     step = tf.function(lambda g: optimizer.apply_gradients([(g, weights)]))
     gradient = tf.zeros(size)
     step(gradient)

@@ -9,7 +9,7 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import larq_filters as lqf  # before TensorFlow's Keras is touched: selects Keras 2
@@ -72,7 +72,14 @@ def saved_steps(folder: pathlib.Path, steps_per_epoch: int) -> int:
 class History(tf.keras.callbacks.Callback):
     """Writes arguments, machine and history as JSON after every epoch, never half a file."""
 
-    def __init__(self, args: argparse.Namespace, name: str, epochs: int, is_chief: bool) -> None:
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        name: str,
+        epochs: int,
+        is_chief: bool,
+        earlier: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         self.args, self.is_chief = args, is_chief
         self.key = "history" if name == "training" else name
@@ -93,6 +100,7 @@ class History(tf.keras.callbacks.Callback):
                 "gpus": len(tf.config.list_physical_devices("GPU")),
             },
             "seconds": 0.0,
+            **(earlier or {}),
         }
         if args.backup and args.output.exists():  # what was written before it was stopped
             before = json.loads(args.output.read_text("utf-8"))

@@ -7,7 +7,8 @@ import argparse
 import json
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import larq_filters as lqf  # before TensorFlow's Keras is touched: selects Keras 2
 from common import surviving
@@ -109,14 +110,18 @@ def run(
     if data.steps_per_epoch == 0:
         raise SystemExit(f"--batch-size: there are fewer training images than {args.batch_size}")
     tf.keras.utils.set_random_seed(args.seed)  # after a teacher may have been made for its logits
-    weights = None
+    earlier: dict[str, Any] = {}
     if args.two_step:
-        weights = first_step(args, data, build, strategy)
+        weights, earlier["first_step"] = first_step(args, data, build, strategy)
     with strategy.scope():
         model = compile_model(args, data, build)
-        if weights is not None:
-            model.set_weights(weights)
-    history = fit(args, model, data, args.epochs, "training")
+    if args.two_step:
+        before = earlier["first_step"]["val_accuracy"][-1]
+        after = switch(model, weights, data.plain.batch(args.batch_size), data.test)
+        earlier["switch"] = {"before": before, "after": after}
+        if is_chief:
+            print(f"test accuracy {before:.2%} with real weights, {after:.2%} with their signs")
+    history = fit(args, model, data, args.epochs, "training", earlier)
     if args.save:
         plain = tf.keras.Model(model.inputs, model.outputs, name=model.name)
         surviving.save_together(args.save, plain.save, is_chief)
@@ -233,20 +238,33 @@ def first_step(
     data: Data,
     build: Callable[..., tf.keras.Model],
     strategy: tf.distribute.Strategy,
-) -> list[np.ndarray]:
-    """The weights after training with binary activations and real weights, by Adam."""
+) -> tuple[list[np.ndarray], dict[str, list[float]]]:
+    """Weights and history of training with binary activations and real weights, by Adam."""
     finished = args.backup and args.backup / "first_step.h5"
     with strategy.scope():
         model = build(kernel_quantizer=lq.quantizers.NoOp(precision=32))
         if finished and finished.exists():
             model.load_weights(finished)
-            return model.get_weights()
+            rows = json.loads(args.output.read_text("utf-8"))["first_step"]
+            return model.get_weights(), rows
         schedule = decay(args.learning_rate or 1e-2, args.two_step * data.steps_per_epoch)
         model = compiled(args, data, model, tf.keras.optimizers.Adam(schedule))
-    fit(args, model, data, args.two_step, "first_step")
+    rows = fit(args, model, data, args.two_step, "first_step")
     if finished:
         surviving.save_together(finished, model.save_weights, strategy.extended.should_checkpoint)
-    return model.get_weights()
+    return model.get_weights(), rows
+
+
+def switch(
+    model: tf.keras.Model,
+    weights: list[np.ndarray],
+    plain: tf.data.Dataset,
+    test: tf.data.Dataset,
+) -> float:
+    """Begins the second step: the signs of the weights, batch norm that fits; the accuracy then."""
+    model.set_weights(weights)
+    lqf.callbacks.RecalibrateBatchNorm(plain)(model)
+    return float(model.evaluate(test, verbose=0, return_dict=True)["accuracy"])
 
 
 def fit(
@@ -255,8 +273,12 @@ def fit(
     data: Data,
     epochs: int,
     name: str,
+    earlier: Mapping[str, Any] | None = None,
 ) -> dict[str, list[float]]:
-    """Trains, from the last backup on if there is one; returns the whole history."""
+    """Trains, from the last backup on if there is one; returns the whole history.
+
+    Writes it beside that of earlier steps.
+    """
     start, total = 0, epochs * data.steps_per_epoch
     is_chief = model.distribute_strategy.extended.should_checkpoint
     callbacks = []
@@ -281,7 +303,8 @@ def fit(
         callbacks.append(recalibrate)
     if args.tensorboard and is_chief:
         callbacks.append(tf.keras.callbacks.TensorBoard(args.tensorboard / name))
-    history = surviving.History(args, name, start // data.steps_per_epoch, is_chief)
+    epochs_done = start // data.steps_per_epoch
+    history = surviving.History(args, name, epochs_done, is_chief, earlier)
     if start >= total:  # there is nothing left to do
         tf.train.Checkpoint(model=model).restore(
             tf.train.latest_checkpoint(folder / "chief")

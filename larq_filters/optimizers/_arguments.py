@@ -181,6 +181,8 @@ def _given(**arguments: Any) -> str:
 
 def inertia(value: Any, filter: Partition) -> float:
     """A finite number from 0 on; 0 for a filter without state."""
+    if isinstance(value, Default) and not filter.has_state:
+        return 0.0
     value = not_negative("inertia", value)
     if value and not filter.has_state:
         raise ValueError(
@@ -236,8 +238,10 @@ def all_known(unknown: Sequence[str], number: int) -> None:
         )
     if unknown:
         raise ValueError(
-            "a variable appeared after the optimizer was built: call `optimizer.build(variables)` "
-            f"with all trainable variables before the first step. Received: variables {unknown}"
+            "a variable appeared after the optimizer was built: compile a model that has changed "
+            "(a layer unfrozen, a new head) with a new FilteredFlip, or, in a loop of your own, "
+            "call `optimizer.build(variables)` with all trainable variables before the first step. "
+            f"Received: variables {unknown}"
         )
 
 

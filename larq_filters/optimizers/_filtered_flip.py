@@ -19,7 +19,7 @@ from tf_keras.src.optimizers.utils import filter_empty_gradients
 from tf_keras.src.utils.tf_utils import can_jit_compile
 from typing_extensions import override
 
-_ALPHA, _GAMMA = _arguments.Default(1e-2), _arguments.Default(1e-1)
+_ALPHA, _GAMMA, _INERTIA = map(_arguments.Default, (1e-2, 1e-1, 1e-1))
 
 
 @register
@@ -74,9 +74,9 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
             In the very first step, each filter starts in the steady state of the constant input
             −θ·inertia·rms(g), as if past gradients had supported the present weights. State that is
             there, seeded or restored, is kept; a variable without a gradient in that step starts
-            at 0. 0 is the paper's start: half of all weights flip in the first step, which is right
-            for random weights and loses trained ones. To fine-tune, take 0.1 with α = 1e-3 or less:
-            weights begin to move after some 2/α steps.
+            at 0. 0 is the paper's start: half of all weights flip in the first step, which loses
+            trained ones. With 0.1, random weights train as well, and trained ones begin to move
+            after some 2/α steps: fine-tune with α = 1e-3 or less.
         real_optimizer: A Keras optimizer, its name or its config, for all variables that are not
             binary.
         state_dtype: "bfloat16" keeps the filters' state in half the memory. It is rounded up or
@@ -120,7 +120,7 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
         decay_steps: int | None = None,
         filter: Filter | Mapping[Any, Filter | None] | None = None,
         threshold: Coefficient = 0.0,
-        inertia: float = 0.0,
+        inertia: float = _INERTIA,
         real_optimizer: tf.keras.optimizers.Optimizer | str | Mapping[str, Any] = "adam",
         state_dtype: str | None = None,
         seed: int = 0,

@@ -64,6 +64,8 @@ class Saving(tf.keras.optimizers.Optimizer):
     ) -> Any:
         """The inverse of `get_config`, but for the filters' state, which starts at zero."""
         config = dict(config)
+        if "iterations" in config:  # of `get_config`, which in earlier versions had no inertia
+            config.setdefault("inertia", 0.0)
         coefficients, iterations = config.pop("coefficients", {}), config.pop("iterations", 0)
         scales, before = config.pop("scales", {}), config.pop("before", {})
         with tf.keras.utils.custom_object_scope(custom_objects or {}):

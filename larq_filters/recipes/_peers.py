@@ -3,7 +3,7 @@
 from typing import Any
 
 from larq_filters._numbers import Coefficient, below_one
-from larq_filters.filters import EMA, Cascade, NormalizedEMA, Sign
+from larq_filters.filters import EMA, Cascade, Filter, NormalizedEMA, Sign
 from larq_filters.optimizers import FilteredFlip
 
 
@@ -16,7 +16,7 @@ def bop(threshold: Coefficient = 1e-8, gamma: Coefficient = 1e-4, **kwargs: Any)
     Args:
         threshold: τ ≥ 0, in the unit of the gradients; larq's `threshold`.
         gamma: γ in (0, 1], per step; larq's `gamma`. Here it is the filter's `alpha`.
-        **kwargs: All else that `FilteredFlip` takes, such as `real_optimizer`.
+        **kwargs: All else that `FilteredFlip` takes, such as `real_optimizer`; `inertia` is 0.
 
     Returns:
         The optimizer.
@@ -29,7 +29,7 @@ def bop(threshold: Coefficient = 1e-8, gamma: Coefficient = 1e-4, **kwargs: Any)
         Helwegen et al., "Latent Weights Do Not Exist: Rethinking Binarized Neural Network
         Optimization", NeurIPS 2019 (arXiv 1906.02107).
     """
-    return FilteredFlip(filter=EMA(gamma), threshold=threshold, **kwargs)
+    return _from_zero(EMA(gamma), threshold=threshold, **kwargs)
 
 
 def bop2ndorder(
@@ -46,7 +46,7 @@ def bop2ndorder(
         threshold: τ ≥ 0, without unit.
         gamma: γ in (0, 1], per step.
         sigma: σ in (0, 1], per step.
-        **kwargs: All else that `FilteredFlip` takes, such as `real_optimizer`.
+        **kwargs: All else that `FilteredFlip` takes, such as `real_optimizer`; `inertia` is 0.
 
     Returns:
         The optimizer.
@@ -59,7 +59,7 @@ def bop2ndorder(
         Suarez-Ramirez et al., "A Bop and Beyond: A Second Order Optimizer for Binarized Neural
         Networks", 2021 (arXiv 2104.05124).
     """
-    return FilteredFlip(filter=NormalizedEMA(gamma, sigma), threshold=threshold, **kwargs)
+    return _from_zero(NormalizedEMA(gamma, sigma), threshold=threshold, **kwargs)
 
 
 def diode(beta_1: float = 0.9, beta_2: float = 0.99, **kwargs: Any) -> FilteredFlip:
@@ -71,7 +71,7 @@ def diode(beta_1: float = 0.9, beta_2: float = 0.99, **kwargs: Any) -> FilteredF
     Args:
         beta_1: β₁ in [0, 1).
         beta_2: β₂ in [0, 1).
-        **kwargs: All else that `FilteredFlip` takes, such as `real_optimizer`.
+        **kwargs: All else that `FilteredFlip` takes, such as `real_optimizer`; `inertia` is 0.
 
     Returns:
         The optimizer. Its state starts at 0; Diode's own s starts at random.
@@ -87,4 +87,9 @@ def diode(beta_1: float = 0.9, beta_2: float = 0.99, **kwargs: Any) -> FilteredF
         bitorch-engine's `DiodeMix`.
     """
     first, second = below_one("beta_1", beta_1), below_one("beta_2", beta_2)
-    return FilteredFlip(filter=Cascade(EMA(1.0 - first), Sign(), EMA(1.0 - second)), **kwargs)
+    return _from_zero(Cascade(EMA(1.0 - first), Sign(), EMA(1.0 - second)), **kwargs)
+
+
+def _from_zero(filter: Filter, **kwargs: Any) -> FilteredFlip:
+    """As the others: their state starts at 0."""
+    return FilteredFlip(filter=filter, **{"inertia": 0.0, **kwargs})

@@ -2,6 +2,8 @@
 
 import socket
 
+import larq_filters as lqf
+
 import larq as lq
 import numpy as np
 import pytest
@@ -18,6 +20,11 @@ def slow_but(quick, cases):
         )
         for case in cases
     ]
+
+
+def from_zero(*args, **kwargs):
+    """The optimizer whose filters start at zero, as in the papers' equations."""
+    return lqf.optimizers.FilteredFlip(*args, **{"inertia": 0.0, **kwargs})
 
 
 def binary_variable(initial):
