@@ -36,13 +36,15 @@ def flip(filter: Callable[[float], filters.Filter]) -> Make:
 
 
 OPTIMIZERS: dict[str, Make] = {
-    LATENT: lambda rate, **kw: Adam(rate),
+    LATENT: lambda rate, **_: Adam(rate),
     "EMA": flip(filters.EMA),
     "CascadedEMA": flip(lambda rate: filters.CascadedEMA(rate, 0.1)),
     "IIR": flip(lambda rate: filters.IIR.from_sos(filters.CascadedEMA(rate, 0.1).sos)),
     "NormalizedEMA": flip(lambda rate: filters.NormalizedEMA(rate, rate)),
-    "Diode": lambda rate, **kw: recipes.diode(0.9, 1 - rate, real_optimizer=Adam(1e-2), **kw),
-    "Bop": lambda rate, **kw: recipes.bop(1e-8, rate, real_optimizer=Adam(1e-2), **kw),
+    "Diode": flip(lambda rate: recipes.diode(0.9, 1 - rate).filter),
+    "Bop": lambda rate, **kw: recipes.bop(
+        1e-8, rate, real_optimizer=Adam(1e-2), **{"inertia": None, **kw}
+    ),
 }
 WAYS = {"eager": {"run_eagerly": True}, "compiled": {}, "mirrored": {}}
 RATE, LOWER, FINE = 1e-2, 1e-3, 1e-4
@@ -51,14 +53,14 @@ RATE, LOWER, FINE = 1e-2, 1e-3, 1e-4
 class Life:
     """A model that was trained with an optimizer, in one way, and what may happen to it."""
 
-    def __init__(self, make: Make, way: str, inertia: dict[str, float]) -> None:
-        self.make, self.options, self.new = make, WAYS[way], inertia
+    def __init__(self, name: str, way: str) -> None:
+        self.make, self.options = OPTIMIZERS[name], WAYS[way]
         devices = tf.config.list_logical_devices("CPU")
         mirrored = tf.distribute.MirroredStrategy(devices)
         self.strategy = mirrored if way == "mirrored" else tf.distribute.get_strategy()
         self.train, _ = digits.data()
         with self.strategy.scope():
-            self.model = self.compiled(digits.network(1), make(RATE))
+            self.model = self.compiled(digits.network(1), self.make(RATE))
         self.fit(self.model, epochs=1)
         self.earlier = self.model.get_weights()
         self.fit(self.model, epochs=1)
@@ -75,7 +77,7 @@ class Life:
 
     def fresh(self, rate: float) -> keras.Model:
         """Another model of the same architecture, with an optimizer that is new."""
-        return self.compiled(digits.network(2), self.make(rate, **self.new))
+        return self.compiled(digits.network(2), self.make(rate))
 
     def trained(self, rate: float) -> keras.Model:
         model = self.fresh(rate)
@@ -114,21 +116,23 @@ class Life:
     def unfreeze(self) -> keras.Model:
         model = self.trained(LOWER)
         model.get_layer("conv").trainable = False
-        self.compiled(model, self.make(LOWER, **self.new))
+        self.compiled(model, self.make(LOWER))
         self.fit(model, epochs=1, images=64)
         model.get_layer("conv").trainable = True
-        return self.compiled(model, self.make(LOWER, **self.new))
+        return self.compiled(model, self.make(LOWER))
 
     def two_step(self) -> keras.Model:
         real = digits.network(1, kernel_quantizer=lq.quantizers.NoOp(precision=32))
         self.fit(self.compiled(real, Adam(1e-2)), epochs=1)
-        model = self.fresh(LOWER)
+        # These are no bits, and random weights would look the same: inertia is asked for.
+        optimizer = self.make(LOWER, inertia=0.1)
+        model = self.compiled(digits.network(2), optimizer)
         model.set_weights(real.get_weights())
         return model
 
     def to_latent_free(self) -> keras.Model:
         model = lqf.conversion.to_latent_free(self.model)
-        return self.compiled(model, self.make(LOWER, **self.new))
+        return self.compiled(model, self.make(LOWER))
 
     def load_weights_h5(self) -> keras.Model:
         return self._load_weights("weights.h5")
@@ -191,7 +195,6 @@ def main() -> None:
     parser.add_argument("--optimizers", nargs="+", choices=OPTIMIZERS, default=list(OPTIMIZERS))
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--events", nargs="+", choices=EVENTS, default=EVENTS)
-    parser.add_argument("--inertia", type=float, default=0.1, help="of optimizers that are new")
     args = parser.parse_args()
 
     (cpu,) = tf.config.list_physical_devices("CPU")
@@ -199,12 +202,10 @@ def main() -> None:
     table: dict[str, dict[str, dict[str, float]]] = {}
     for way in args.ways:
         for name in args.optimizers:
-            inertia = {} if name == LATENT else {"inertia": args.inertia}
-            life = Life(OPTIMIZERS[name], way, inertia)
+            life = Life(name, way)
             lost = {event: life.lost(event) for event in args.events}
             table.setdefault(way, {})[name] = lost
-            record = {"inertia": args.inertia, "lost": table}
-            machine.write("life_events", record)
+            machine.write("life_events", {"lost": table})
             worst = max(lost, key=lambda event: lost[event])
             print(f"{way}, {name}: at most {lost[worst]:.2%} ({worst})", flush=True)
     show(table)

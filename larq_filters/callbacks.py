@@ -4,12 +4,12 @@ import inspect
 import itertools
 import math
 import os
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from larq_filters import _layers
 from larq_filters._numbers import whole_number
+from larq_filters._warnings import warn
 from larq_filters.optimizers import FilteredFlip
 
 import numpy as np
@@ -99,11 +99,9 @@ class FlipRatio(tf.keras.callbacks.Callback):
         )
         blind = [type(c).__name__ for c in before if isinstance(c, _READERS)]
         if blind:
-            warnings.warn(
+            warn(
                 "callbacks that come before FlipRatio see no flip ratio: put FlipRatio first in "
                 f"the list. Received: {', '.join(blind)} before FlipRatio",
-                UserWarning,
-                stacklevel=2,
             )
         if self.log_dir is not None and self.model.distribute_strategy.extended.should_checkpoint:
             self._writer = tf.summary.create_file_writer(os.fspath(self.log_dir))
@@ -215,12 +213,10 @@ class RecalibrateBatchNorm(tf.keras.callbacks.Callback):
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Warns if it never was."""
         if not self._was_called:
-            warnings.warn(
+            warn(
                 "RecalibrateBatchNorm did nothing, as fit had nothing to validate with: give "
                 "validation_data, or call recalibrate(model) after training. Received: no "
                 "validation",
-                UserWarning,
-                stacklevel=2,
             )
 
     @override

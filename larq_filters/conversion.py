@@ -1,10 +1,10 @@
 """Latent-weight larq models to latent-free ones."""
 
 import dataclasses
-import warnings
 from typing import Any, NamedTuple
 
 from larq_filters import _layers, recipes
+from larq_filters._warnings import warn
 from larq_filters.optimizers import FilteredFlip
 
 import larq as lq
@@ -228,11 +228,10 @@ def _check_quantizers(kernels: list[_Latent]) -> None:
         if not (scale == 1.0).all():
             scaled.append(layer.name)
     if scaled:
-        warnings.warn(
+        warn(
             "kernel quantizers that scale their output: the latent-free kernels are ±1 without "
             "the scale, so predictions differ until training adapts what follows. Received: "
             f"layers {scaled}",
-            stacklevel=3,
         )
 
 
@@ -270,10 +269,9 @@ def _check_config(model: tf.keras.Model) -> None:
         if not isinstance(getattr(k.layer, k.quantizer), lq.quantizers.NoOp)
     ]
     if latent:
-        warnings.warn(
+        warn(
             "layers whose kernel quantizer is set in the code of another layer: this model is "
             "latent-free, but a copy of it, such as one that is saved and loaded, has their "
             "latent kernels back, with the same ±1. "
             f"Received: layers {[kernel.layer.name for kernel in latent]}",
-            stacklevel=3,
         )

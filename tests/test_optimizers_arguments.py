@@ -529,3 +529,15 @@ def test_latent_weights_loaded_after_build_become_binary(digits, make_model):
     model.set_weights([w * 0.3 for w in model.get_weights()])
     model.fit(*digits, verbose=0)
     assert set(np.unique(model.get_layer("conv").get_weights()[0])) == {-1.0, 1.0}
+
+
+def test_warnings_point_at_the_line_of_the_user(digits):
+    """Not at Keras' `apply_gradients`, also out of a graph that Keras traces."""
+    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(10)])
+    model.compile(FilteredFlip(), LOSS)
+    with pytest.warns(UserWarning, match="found no binary variable") as caught:
+        model.fit(digits[0][:8], digits[1][:8], verbose=0)
+    assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match="never forgets its start") as caught:
+        F.IIR([0.1], [1.0, -1.0])
+    assert caught[0].filename == __file__

@@ -173,17 +173,29 @@ def test_bad_inertia(inertia):
     assert_one_sentence(lambda: FilteredFlip(inertia=inertia), ValueError, f"inertia={inertia}")
 
 
-def test_the_default():
-    """0.1; 0 for recipes of peers, filters without state, and configs of earlier versions."""
-    inertia = lambda optimizer: optimizer.get_config()["inertia"]  # noqa: E731
-    assert inertia(FilteredFlip()) == inertia(FilteredFlip(filter=F.EMA(0.1))) == 0.1
-    peers = (recipes.bop(), recipes.bop2ndorder(), recipes.diode())
-    assert {inertia(peer) for peer in peers} == {0.0} == {inertia(FilteredFlip(filter=F.Sign()))}
-    assert inertia(recipes.bop(inertia=0.5)) == 0.5
-    config = FilteredFlip().get_config()
-    assert inertia(FilteredFlip.from_config(config)) == 0.1 == inertia(FilteredFlip.from_config({}))
-    del config["inertia"]
-    assert inertia(FilteredFlip.from_config(config)) == 0.0
+def first_flips(optimizer, initial, gradient):
+    weights = binary_variable(initial)
+    (after,) = steps(optimizer, weights, [gradient])
+    return np.mean(after != np.where(initial < 0, -1.0, 1.0))
+
+
+def test_the_default(start):
+    """Bits are kept, signs of real numbers not; by peers and by configs of before, neither."""
+    initial, gradients = start
+    real = (initial * np.random.default_rng(1).random(2000)).astype("f")
+    assert first_flips(FilteredFlip(), initial, gradients[0]) == 0.0
+    assert 0.45 < first_flips(FilteredFlip(), real, gradients[0]) < 0.55
+    one = real.copy()
+    one[1:] = initial[1:]
+    assert first_flips(FilteredFlip(), one, gradients[0]) > 0.45  # all of them are, or none
+    assert first_flips(FilteredFlip(inertia=0.1), real, gradients[0]) == 0.0
+    old = FilteredFlip().get_config()
+    assert old.pop("inertia") is None
+    for make in (recipes.bop, recipes.diode, lambda: FilteredFlip.from_config(old)):
+        assert first_flips(make(), initial, gradients[0]) > 0.45
+    assert first_flips(FilteredFlip.from_config({}), initial, gradients[0]) == 0.0
+    stateless = FilteredFlip(filter=F.Sign())
+    assert first_flips(stateless, initial, gradients[0]) > 0.45
 
 
 def test_a_filter_without_state_has_no_inertia():

@@ -161,11 +161,11 @@ def test_a_saved_model_folder_says_that_it_lost_the_state(digits, make_model, tm
     loaded = keras.models.load_model(tmp_path / "folder")
     assert_same(loaded.get_weights(), model.get_weights())
     assert loaded.optimizer.filter == model.optimizer.filter
-    with pytest.warns(UserWarning, match="filters start at zero.*had done 10 steps"):
+    with pytest.warns(UserWarning, match="filters start anew.*had done 10 steps"):
         loaded.fit(dataset(digits), verbose=0)
 
 
-@pytest.mark.filterwarnings("error:the filters start at zero")
+@pytest.mark.filterwarnings("error:the filters start anew")
 def test_formats_with_state_do_not_say_so(digits, make_model, tmp_path):
     model = make_model(FilteredFlip())
     model.fit(dataset(digits), verbose=0)

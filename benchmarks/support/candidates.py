@@ -16,9 +16,8 @@ LATENT_KERNEL = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_cl
 
 
 def flip(filter: filters.Filter, real: Schedule, **kwargs: Any) -> lqf.optimizers.FilteredFlip:
-    """`FilteredFlip` whose real weights are trained by Adam; its filter's state starts at zero."""
-    options = {"inertia": 0.0, **kwargs}
-    return lqf.optimizers.FilteredFlip(filter=filter, real_optimizer=Adam(real), **options)
+    """`FilteredFlip` whose real weights are trained by Adam."""
+    return lqf.optimizers.FilteredFlip(filter=filter, real_optimizer=Adam(real), **kwargs)
 
 
 def latent_sgd(rate: Schedule, real: Schedule) -> tf.keras.optimizers.Optimizer:

@@ -178,6 +178,7 @@ def compile_model(
             real_optimizer=adam(schedule),
             state_dtype=args.state_dtype,
             seed=args.seed,
+            inertia=0.1 if args.two_step else None,  # real weights do not look trained
         )
     elif args.optimizer == "bop":
         model = build()

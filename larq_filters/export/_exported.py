@@ -1,11 +1,11 @@
 """A .tflite file with its report: saved, compared with its model, and timed."""
 
 import os
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 from larq_filters import _files
+from larq_filters._warnings import warn
 from larq_filters.export import _benchmark, _verify
 from larq_filters.export._benchmark import Benchmark
 from larq_filters.export._program import Interface, Program
@@ -153,6 +153,7 @@ def benchmark(
 
 
 def _warn_of_old_name(old: str, new: str) -> None:
-    warnings.warn(
-        f"{old} is now {new}, and goes with the next version.", DeprecationWarning, stacklevel=3
+    warn(
+        f"{old} is now {new}, and goes with the next version.",
+        DeprecationWarning,
     )

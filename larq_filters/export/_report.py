@@ -2,10 +2,10 @@
 
 import dataclasses
 import textwrap
-import warnings
 from typing import Any
 
 from larq_filters._text import WIDTH, table
+from larq_filters._warnings import warn
 from larq_filters.export import _packing, _rewrite
 from larq_filters.export._flatbuffer import File, Operator
 from larq_filters.export._frozen import Kernel
@@ -98,10 +98,9 @@ class Report:
     @property
     def kernels(self) -> tuple[str, ...]:
         """The old name of `engines`."""
-        warnings.warn(
+        warn(
             "Report.kernels is now Report.engines, and goes with the next version.",
             DeprecationWarning,
-            stacklevel=2,
         )
         return self.engines
 

@@ -3,7 +3,7 @@ r"""Filters over gradient sequences.
 Each class is a frozen description: its difference equation, its coefficients, and, where it is
 linear, its responses in the terms of `scipy.signal`. Frequencies are in rad/sample and time
 constants in steps, where a sample is one training step. A coefficient is a number or a Keras
-`LearningRateSchedule`. State starts at zero.
+`LearningRateSchedule`. State starts at zero, or as the optimizer's `inertia` says.
 
 Source of the view of optimizers as filters: Quist, Li, van Gemert, "Understanding weight-magnitude
 hyperparameters in training binary networks", ICLR 2023 (arXiv 2303.02452).

@@ -1,12 +1,12 @@
 """Linear filters by the coefficients of scipy.signal."""
 
 import dataclasses
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from larq_filters._numbers import Coefficient, Schedule, fixed, number, short
 from larq_filters._serialization import deserialize, register
+from larq_filters._warnings import warn
 from larq_filters.filters._base import Filter, Tensors
 
 import numpy as np
@@ -216,9 +216,7 @@ def _check_stable(sections: Sequence[Sequence[Coefficient]]) -> None:
                 f"output grow without bound. Received: two poles at z={pole:.6g}"
             )
     if on_circle:
-        warnings.warn(
+        warn(
             "a pole on the unit circle: the filter never forgets its start, nor any gradient. "
             f"Received: poles at z={[complex(np.round(pole, 6)) for pole in on_circle]}",
-            UserWarning,
-            stacklevel=4,
         )

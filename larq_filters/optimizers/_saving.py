@@ -2,12 +2,12 @@
 
 import copy
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from larq_filters._numbers import Coefficient, Schedule
 from larq_filters._serialization import deserialize, serialize
+from larq_filters._warnings import warn
 
 import numpy as np
 import tensorflow as tf
@@ -62,7 +62,7 @@ class Saving(tf.keras.optimizers.Optimizer):
     def from_config(
         cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
     ) -> Any:
-        """The inverse of `get_config`, but for the filters' state, which starts at zero."""
+        """The inverse of `get_config`, but for the filters' state, which starts anew."""
         config = dict(config)
         if "iterations" in config:  # of `get_config`, which in earlier versions had no inertia
             config.setdefault("inertia", 0.0)
@@ -90,12 +90,11 @@ class Saving(tf.keras.optimizers.Optimizer):
     def _warn_of_lost_state(self) -> None:
         lost, self._lost_iterations = self._lost_iterations, 0
         if lost and not tf.keras.backend.get_value(self.iterations):
-            warnings.warn(
-                "the filters start at zero: this optimizer was loaded without its state, which "
+            warn(
+                "the filters start anew: this optimizer was loaded without its state, which "
                 "the SavedModel format (and a config) cannot carry. To continue training where it "
                 "stopped, save as .keras or .h5, or with tf.train.Checkpoint. Received: an "
                 f"optimizer that had done {lost} steps",
-                stacklevel=2,
             )
 
 

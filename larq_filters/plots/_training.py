@@ -135,8 +135,8 @@ def _margins(
     """As `_layers.margins`, of a model that was trained."""
     if not int(optimizer.iterations):
         raise ValueError(
-            "the state of every filter starts at 0: train the model first. Received: 0 steps of "
-            "training"
+            "the first step settles the state of every filter: train the model first. Received: 0 "
+            "steps of training"
         )
     margins = _layers.margins(model, optimizer)
     if not margins and any(map(_layers.is_binary, model.trainable_variables)):
