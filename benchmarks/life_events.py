@@ -147,10 +147,7 @@ class Life:
         self.model.set_weights(self.weights)
         self.model.save_weights(self.folder / name)
         model = self.fresh(LOWER)
-        if name == "weights":  # whose optimizer would come back, too
-            tf.train.Checkpoint(model=model).read(str(self.folder / name)).expect_partial()
-        else:
-            model.load_weights(self.folder / name)
+        model.load_weights(self.folder / name)  # of a checkpoint, with the optimizer's state
         return model
 
     def lost(self, event: str) -> float:

@@ -41,7 +41,7 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
 
     A weight whose gradients are noise flips in about √(αγ)/π of all steps (1 % with the default):
     the square in the decay of `decay_steps` makes that share decay linearly. With any decay
-    to 0, α = 1e-2 was good in 390 and in 3,900 steps: more steps need a longer decay, not another α.
+    to 0, α = 1e-2 was good in 390 and in 3,900 steps: more steps need a longer decay, no other α.
 
     Bytes held per binary weight, the weight of 4 included:
 
