@@ -46,6 +46,7 @@ OPTIMIZERS: dict[str, Make] = {
         1e-8, rate, real_optimizer=Adam(1e-2), **{"inertia": None, **kw}
     ),
 }
+HEADS = {LATENT: "latent", "CascadedEMA": "cascade", "NormalizedEMA": "normal."}
 WAYS = {"eager": {"run_eagerly": True}, "compiled": {}, "mirrored": {}}
 RATE, LOWER, FINE = 1e-2, 1e-3, 1e-4
 
@@ -178,11 +179,12 @@ EVENTS = (
 def show(table: dict[str, dict[str, dict[str, float]]]) -> None:
     for way, columns in table.items():
         names = [name for name in OPTIMIZERS if name in columns]
-        print(f"\n{f'{way}: bits lost, %':22}" + "".join(f"{name[:10]:>11}" for name in names))
+        heads = "".join(f"{HEADS.get(name, name):>8}" for name in names)
+        print(f"\n{f'{way}: bits lost, %':24}{heads}")
         for event in EVENTS:
             if event in next(iter(columns.values())):
-                shares = (f"{100 * columns[name][event]:11.2f}" for name in names)
-                print(f"{event.replace('_', ' '):22}" + "".join(shares))
+                shares = (f"{100 * columns[name][event]:8.2f}" for name in names)
+                print(f"{event.replace('_', ' '):24}" + "".join(shares))
 
 
 def main() -> None:

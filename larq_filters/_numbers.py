@@ -125,6 +125,14 @@ def short(value: Any) -> str:
     return type(value).__name__ if keras else str(value)
 
 
+def call(value: Any) -> str:
+    """The Python call that makes a coefficient: `repr`, also of a schedule of Keras."""
+    if not isinstance(value, Schedule) or type(value).__repr__ is not object.__repr__:
+        return repr(value)
+    config = {k: v for k, v in value.get_config().items() if k != "name" or v is not None}
+    return f"{type(value).__name__}({', '.join(f'{k}={call(v)}' for k, v in config.items())})"
+
+
 @register
 class Scaled(Schedule):
     """A schedule times a number."""

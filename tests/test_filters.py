@@ -227,10 +227,19 @@ def test_serializes_by_value(name):
     assert {filter: "found"}[again] == "found"
 
 
-@pytest.mark.parametrize("name", STATEFUL)
+SCHEDULE = tf.keras.optimizers.schedules.PolynomialDecay(0.1, 40, 0.0)
+SCHEDULED = {
+    "schedule": F.EMA(SCHEDULE),
+    "scheduled cascade": F.Cascade(F.EMA(0.1), F.Sign(), F.CascadedEMA(SCHEDULE, 0.5)),
+    "scheduled IIR": F.IIR([SCHEDULE], [1.0, -0.5]),
+}
+
+
+@pytest.mark.parametrize("name", [*STATEFUL, *SCHEDULED])
 def test_repr_is_the_call_that_makes_it(name):
-    filter = STATEFUL[name]
-    assert eval(repr(filter), {n: getattr(F, n) for n in F.__all__}) == filter
+    filter = (STATEFUL | SCHEDULED)[name]
+    names = {n: getattr(F, n) for n in F.__all__} | vars(tf.keras.optimizers.schedules)
+    assert eval(repr(filter), names) == filter
 
 
 def test_filters_differ_by_type_and_value():

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from larq_filters._numbers import Coefficient, Schedule, short
+from larq_filters._numbers import Coefficient, Schedule, call, short
 from larq_filters._serialization import deserialize, serialize
 
 import numpy as np
@@ -19,7 +19,7 @@ Tensors = Mapping[str, Any]
 _LONG = 100  # steps
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Filter(abc.ABC):
     r"""A filter over a sequence of gradients, and the base class for one of your own.
 
@@ -205,6 +205,10 @@ class Filter(abc.ABC):
     def from_config(cls, config: Mapping[str, Any]) -> "Filter":
         """The inverse of `get_config`."""
         return cls(**{name: deserialize(value) for name, value in config.items()})
+
+    def __repr__(self) -> str:
+        given = (f"{name}={call(value)}" for name, value in self._fields().items())
+        return f"{type(self).__name__}({', '.join(given)})"
 
     def __str__(self) -> str:
         given = (

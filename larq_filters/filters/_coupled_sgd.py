@@ -13,7 +13,7 @@ from typing_extensions import override
 
 
 @register
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class CoupledSGD(Filter):
     r"""SGD with momentum and coupled weight decay whose rate varies, or whose weights are clipped.
 

@@ -18,7 +18,7 @@ __all__ = ["EMA", "CascadedEMA", "Integrator", "NormalizedEMA", "Sign"]
 
 
 @register
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class EMA(Filter):
     r"""Exponential moving average, the first-order low-pass.
 
@@ -67,7 +67,7 @@ class EMA(Filter):
 
 
 @register
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class CascadedEMA(Filter):
     r"""Two exponential moving averages in a row: the paper's second-order filter.
 
@@ -123,7 +123,7 @@ class CascadedEMA(Filter):
 
 
 @register
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Integrator(Filter):
     r"""Sum of the input, leaking if asked: a latent weight.
 
@@ -201,7 +201,7 @@ class Integrator(Filter):
 
 
 @register
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class NormalizedEMA(Filter):
     r"""Moving average of the input over the root of the moving average of its square; not linear.
 
@@ -281,7 +281,7 @@ class NormalizedEMA(Filter):
 
 
 @register
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Sign(Filter):
     r"""The sign of the input: y_t = sign(x_t), 0 for 0; not linear and without state.
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from larq_filters._numbers import Coefficient, Schedule, fixed, number, short
+from larq_filters._numbers import Coefficient, Schedule, call, fixed, number, short
 from larq_filters._serialization import deserialize, register
 from larq_filters._warnings import warn
 from larq_filters.filters._base import Filter, Tensors
@@ -157,7 +157,8 @@ class IIR(Filter):
 
     @override
     def __repr__(self) -> str:
-        return f"IIR.from_sos({[list(row) for row in self.sections]!r})"
+        rows = (f"[{', '.join(map(call, row))}]" for row in self.sections)
+        return f"IIR.from_sos([{', '.join(rows)}])"
 
     @override
     def __str__(self) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from larq_filters import _layers
-from larq_filters._numbers import Coefficient, times
+from larq_filters._numbers import Coefficient, call, times
 from larq_filters._serialization import register
 from larq_filters.filters import Filter
 from larq_filters.optimizers import _arguments
@@ -162,9 +162,9 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
         self.count_flips = False
 
     def __repr__(self) -> str:
-        threshold = self._given["threshold"]
+        threshold = call(self._given["threshold"])
         return (
-            f"{type(self).__name__}(filter={self._filters!r}, threshold={threshold!r}, "
+            f"{type(self).__name__}(filter={self._filters!r}, threshold={threshold}, "
             f"real_optimizer={self._real_optimizer.name!r})"
         )
 
