@@ -39,6 +39,8 @@ FAMILIES = {  # in accuracy_cifar10/: what to call it, and what its variants are
 SEARCHED = {  # what to call it: in filter_search/, with Adam 1e-2 and 3e-2 on real weights
     "`CascadedEMA`, α = 0.01, γ = 0.1": ("cascaded_ema_squared", "cascaded_ema_squared_real_3e-2"),
     "the same, α decays linearly": ("cascaded_ema", None),
+    "`CascadedEMA`, inertia 0.1": ("cascaded_ema_squared_inertia_0.1", None),
+    "`CascadedEMA`, inertia 1": ("cascaded_ema_squared_inertia_1", None),
     "`CascadedEMA`, α = 0.03": ("cascaded_ema_squared_alpha_3e-2", None),
     "`CascadedEMA`, α = 0.003": ("cascaded_ema_squared_alpha_3e-3", None),
     "`CascadedEMA`, γ = 0.3": ("cascaded_ema_squared_gamma_0.3", None),

@@ -227,11 +227,11 @@ def test_serializes_by_value(name):
     assert {filter: "found"}[again] == "found"
 
 
-SCHEDULE = tf.keras.optimizers.schedules.PolynomialDecay(0.1, 40, 0.0)
+FALLING = tf.keras.optimizers.schedules.PolynomialDecay(0.1, 40, 0.0)
 SCHEDULED = {
-    "schedule": F.EMA(SCHEDULE),
-    "scheduled cascade": F.Cascade(F.EMA(0.1), F.Sign(), F.CascadedEMA(SCHEDULE, 0.5)),
-    "scheduled IIR": F.IIR([SCHEDULE], [1.0, -0.5]),
+    "schedule": F.EMA(FALLING),
+    "scheduled cascade": F.Cascade(F.EMA(0.1), F.Sign(), F.CascadedEMA(FALLING, 0.5)),
+    "scheduled IIR": F.IIR([FALLING], [1.0, -0.5]),
 }
 
 

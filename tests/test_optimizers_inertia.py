@@ -130,6 +130,7 @@ def test_alike_in_every_way_of_training(way, mirrored):
         assert (a != b).mean() < 0.05  # rms(g) is not exact, so a weight at the edge may differ
 
 
+@pytest.mark.slow
 def test_fine_tuning_keeps_what_was_trained(digits, make_model):
     """A trained network goes on with a new optimizer and a small α, for 114 steps.
 

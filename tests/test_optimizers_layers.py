@@ -7,7 +7,14 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import assert_one_sentence, assert_same, binary_variable, model_state, train
+from helpers import (
+    assert_one_sentence,
+    assert_same,
+    binary_variable,
+    model_state,
+    slow_but,
+    train,
+)
 
 F = lqf.filters
 FilteredFlip = lqf.optimizers.FilteredFlip
@@ -113,7 +120,7 @@ def test_coefficients_that_are_not_unique(two):
         _ = optimizer.alpha
 
 
-@pytest.mark.parametrize("format", [".keras", "checkpoint"])
+@pytest.mark.parametrize("format", slow_but([".keras"], [".keras", "checkpoint"]))
 def test_saved_and_resumed(format, digits, make_model, tmp_path):
     data = tf.data.Dataset.from_tensor_slices(tuple(a[:640] for a in digits)).batch(64)
     whole, half = make_model(by_layer()), make_model(by_layer())

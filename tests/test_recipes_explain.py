@@ -89,7 +89,7 @@ def test_the_initial_weights_are_forgotten_when_it_says(recipe):
     nesterov=st.booleans(),
     decoupled=st.booleans(),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_forgetting_whatever_the_recipe(rate, **recipe):
     assume(not recipe["nesterov"] or recipe["momentum"] > 0)
     recipe["learning_rate"] = rate
