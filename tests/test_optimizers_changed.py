@@ -87,8 +87,7 @@ def test_the_negative_of_a_training(name, dtype, start):
 
 
 @pytest.mark.parametrize("name", slow_but(["CascadedEMA", "Butterworth"], FILTERS))
-@pytest.mark.parametrize("dtype", [None, "bfloat16"])
-@pytest.mark.parametrize("threshold", [0.0, 0.3])
+@pytest.mark.parametrize(("dtype", "threshold"), [("bfloat16", 0.0), (None, 0.3)])
 def test_random_bits_are_not_undone(name, dtype, threshold, start):
     """No more than flip in a step that nobody disturbed, but for chance: 4 deviations of it.
 
