@@ -147,7 +147,8 @@ def test_cifar10_with_all_options(small_cifar10, tmp_path):
         *("--mixed-precision", "mixed_bfloat16"),
     )
     assert len(record["first_step"]["loss"]) == len(record["history"]["loss"]) == 1
-    assert "flip_ratio" not in record["first_step"] and record["history"]["flip_ratio"][0] > 0
+    # Half of all weights in the first of 8 steps would be 0.06.
+    assert "flip_ratio" not in record["first_step"] and record["history"]["flip_ratio"][0] < 0.01
     assert record["switch"]["before"] == record["first_step"]["val_accuracy"][-1]
     assert 0.0 <= record["switch"]["after"] <= 1.0
     assert list((tmp_path / "board" / "training" / "train").iterdir())

@@ -264,6 +264,8 @@ def switch(
 ) -> float:
     """Begins the second step: the signs of the weights, batch norm that fits; the accuracy then."""
     model.set_weights(weights)
+    with model.distribute_strategy.scope():
+        model.optimizer.build(model.trainable_variables)  # makes bits of a FilteredFlip's weights
     lqf.callbacks.RecalibrateBatchNorm(plain)(model)
     return float(model.evaluate(test, verbose=0, return_dict=True)["accuracy"])
 
