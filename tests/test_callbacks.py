@@ -74,6 +74,7 @@ def test_in_the_middle_of_training(by_hand):
     np.testing.assert_allclose(logged(history), by_hand[1:], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_under_loss_scaling_and_a_strategy(digits, make_model, mirrored):
     keras.mixed_precision.set_global_policy("mixed_float16")
     with mirrored.scope():

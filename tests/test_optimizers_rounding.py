@@ -195,9 +195,7 @@ def dataset(digits):
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
-@pytest.mark.parametrize(
-    "way", slow_but(["model.keras"], ["model.keras", "model.h5", "checkpoint"])
-)
+@pytest.mark.parametrize("way", slow_but(["checkpoint"], ["model.keras", "model.h5", "checkpoint"]))
 def test_resuming_is_bit_identical(way, digits, make_model, tmp_path):
     half, whole = make_model(narrow(seed=9)), make_model(narrow(seed=9))
     half.fit(dataset(digits), epochs=2, verbose=0)

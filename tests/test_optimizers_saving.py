@@ -52,7 +52,7 @@ def dataset(digits):
     return tf.data.Dataset.from_tensor_slices(tuple(a[:640] for a in digits)).batch(64)
 
 
-QUICK = ["corrected cascade", "registered schedule"]
+QUICK = ["corrected cascade"]
 
 
 @pytest.fixture(scope="module", params=slow_but(QUICK, OPTIMIZERS))
