@@ -88,7 +88,9 @@ class Life:
     # Events: each returns a model whose next step is looked at
 
     def resume(self) -> keras.Model:
-        return keras.models.load_model(self.folder / "model.keras")
+        model = keras.models.load_model(self.folder / "model.keras")
+        model.run_eagerly = self.options.get("run_eagerly", False)  # which is not saved
+        return model
 
     def restore_best(self) -> keras.Model:
         model = self.resume()

@@ -116,10 +116,10 @@ def run(
     with strategy.scope():
         model = compile_model(args, data, build)
     if args.two_step:
-        before = earlier["first_step"]["val_accuracy"][-1]
+        before = earlier["first_step"].get("val_accuracy", [None])[-1]
         after = switch(model, weights, data.plain.batch(args.batch_size), data.test)
         earlier["switch"] = {"before": before, "after": after}
-        if is_chief:
+        if is_chief and before is not None:
             print(f"test accuracy {before:.2%} with real weights, {after:.2%} with their signs")
     history = fit(args, model, data, args.epochs, "training", earlier)
     if args.save:
@@ -246,8 +246,8 @@ def first_step(
         model = build(kernel_quantizer=lq.quantizers.NoOp(precision=32))
         if finished and finished.exists():
             model.load_weights(finished)
-            rows = json.loads(args.output.read_text("utf-8"))["first_step"]
-            return model.get_weights(), rows
+            record = json.loads(args.output.read_text("utf-8")) if args.output.exists() else {}
+            return model.get_weights(), record.get("first_step", {})  # of other workers, none
         schedule = decay(args.learning_rate or 1e-2, args.two_step * data.steps_per_epoch)
         model = compiled(args, data, model, tf.keras.optimizers.Adam(schedule))
     rows = fit(args, model, data, args.two_step, "first_step")
@@ -264,8 +264,10 @@ def switch(
 ) -> float:
     """Begins the second step: the signs of the weights, batch norm that fits; the accuracy then."""
     model.set_weights(weights)
-    with model.distribute_strategy.scope():
-        model.optimizer.build(model.trainable_variables)  # makes bits of a FilteredFlip's weights
+    flip = lqf.optimizers.FilteredFlip.of(model)
+    if flip is not None:  # makes bits of the weights now
+        with model.distribute_strategy.scope():
+            flip.build(model.trainable_variables)
     lqf.callbacks.RecalibrateBatchNorm(plain)(model)
     return float(model.evaluate(test, verbose=0, return_dict=True)["accuracy"])
 

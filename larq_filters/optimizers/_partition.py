@@ -26,8 +26,8 @@ class Partition:
             function of a variable, to a filter, or to None for weights that are not trained.
         labels: What coefficients of each key are called; told from the keys by default.
         places: The label of each binary variable, in the order of building, if it was settled by
-            the optimizer that this one's config is of. Names would not do: variables of a model
-            that Keras loaded from .keras have lost the names of their layers.
+            the optimizer that this one's config is of. They count where names fail: variables of a
+            model that Keras loaded from .keras have lost the names of their layers.
     """
 
     def __init__(
@@ -75,8 +75,14 @@ class Partition:
         Raises:
             ValueError: A key has no variable, or none is left of those that it matches.
         """
-        if self._places is not None and len(self._places) == len(variables):
-            return self._places
+        try:
+            self._places = self._by_keys(variables)
+        except ValueError:
+            if self._places is None or len(self._places) != len(variables):
+                raise
+        return self._places
+
+    def _by_keys(self, variables: Sequence[tf.Variable]) -> list[str]:
         labels: dict[int, str] = {}
         for key, label in zip(self._keys, self._labels, strict=True):
             matched = [i for i, variable in enumerate(variables) if _matches(key, variable)]
@@ -84,8 +90,7 @@ class Partition:
             labels |= dict.fromkeys(mine, label)
             if not mine and key != ALL:
                 raise ValueError(_without_variables(label, bool(matched), variables))
-        self._places = [labels[i] for i in range(len(variables))]
-        return self._places
+        return [labels[i] for i in range(len(variables))]
 
     def serialize(self) -> Any:
         """The only filter, or the partition, as JSON-ready values."""
