@@ -81,6 +81,35 @@ def make_model():
     return make
 
 
+@pytest.fixture(scope="session")
+def make_small():
+    """As `make_model`, but traced in half the time: for what does not ask how well it trains."""
+
+    def make(optimizer=None, kernel_quantizer="ste_sign"):
+        tf.keras.utils.set_random_seed(7)
+        binary = {
+            "kernel_quantizer": kernel_quantizer,
+            "kernel_constraint": "weight_clip",
+            "use_bias": False,
+        }
+        model = tf.keras.Sequential(
+            [
+                lq.layers.QuantConv2D(
+                    16, 3, strides=2, name="conv", input_shape=(8, 8, 1), **binary
+                ),
+                tf.keras.layers.Flatten(),
+                lq.layers.QuantDense(16, name="dense", **binary),
+                tf.keras.layers.Dense(10, name="last"),
+            ]
+        )
+        if optimizer is not None:
+            loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
+        return model
+
+    return make
+
+
 @pytest.fixture(params=["op by op", "fused"])
 def jit_compile(request):
     return request.param == "fused"

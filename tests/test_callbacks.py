@@ -75,16 +75,16 @@ def test_in_the_middle_of_training(by_hand):
 
 
 @pytest.mark.slow
-def test_under_loss_scaling_and_a_strategy(digits, make_model, mirrored):
+def test_under_loss_scaling_and_a_strategy(digits, make_small, mirrored):
     keras.mixed_precision.set_global_policy("mixed_float16")
     with mirrored.scope():
-        model = make_model(FilteredFlip(alpha=0.5))
+        model = make_small(FilteredFlip(alpha=0.5))
     history = model.fit(*digits, batch_size=128, verbose=0, callbacks=[lqf.callbacks.FlipRatio()])
     assert 0 < history.history["flip_ratio"][0] < 1
 
 
-def test_other_callbacks_see_it(digits, make_model, tmp_path):
-    model = make_model(FilteredFlip())
+def test_other_callbacks_see_it(digits, make_small, tmp_path):
+    model = make_small(FilteredFlip())
     model.fit(
         *digits,
         batch_size=512,
@@ -116,9 +116,9 @@ def test_nested_models_are_counted_by_their_layers():
     assert set(history.history) == {"loss", "flip_ratio", "flip_ratio/deep"}
 
 
-def test_another_optimizer_is_refused(digits, make_model):
+def test_another_optimizer_is_refused(digits, make_small):
     with pytest.raises(TypeError, match="metrics_scope.*Received: optimizer=Adam"):
-        make_model("adam").fit(*digits, verbose=0, callbacks=[lqf.callbacks.FlipRatio()])
+        make_small("adam").fit(*digits, verbose=0, callbacks=[lqf.callbacks.FlipRatio()])
 
 
 def batch_norm_averages(model):
@@ -228,18 +228,18 @@ def test_recalibration_without_validation_says_so():
         model.fit(x, x, verbose=0, validation_data=(x, x), callbacks=[recalibrate])
 
 
-def test_the_total_alone(digits, make_model):
-    model = make_model(FilteredFlip())
+def test_the_total_alone(digits, make_small):
+    model = make_small(FilteredFlip())
     callbacks = [lqf.callbacks.FlipRatio(per_layer=False)]
     history = model.fit(*digits, verbose=0, callbacks=callbacks).history
     assert [name for name in history if "flip_ratio" in name] == ["flip_ratio"]
 
 
-def test_what_tensorboard_shows(tmp_path, digits, make_model):
+def test_what_tensorboard_shows(tmp_path, digits, make_small):
     """Read back by TensorBoard's own reader."""
     from tensorboard.backend.event_processing import event_accumulator
 
-    model = make_model(FilteredFlip(0.05, filter={"conv": lqf.filters.EMA(0.1)}, threshold=1e-4))
+    model = make_small(FilteredFlip(0.05, filter={"conv": lqf.filters.EMA(0.1)}, threshold=1e-4))
     flips = lqf.callbacks.FlipRatio(per_layer=False, log_dir=tmp_path / "logs")
     history = model.fit(*digits, epochs=2, verbose=0, callbacks=[flips]).history
     events = event_accumulator.EventAccumulator(str(tmp_path / "logs"))

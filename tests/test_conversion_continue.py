@@ -58,7 +58,7 @@ def assert_trains_alike(latent, model, batches):
     assert np.mean([n.mean() for n in near]) < 1e-3
     kernels = len(signs) // len(batches)
     flips = sum((a != b).sum() for a, b in zip(signs, signs[kernels:], strict=False))
-    assert flips > 20
+    assert flips > 20  # or there was nothing to compare
 
 
 QUICK = {("Adam", 20)}
@@ -66,12 +66,12 @@ CASES = [*((name, 20) for name in OPTIMIZERS), ("momentum", 0), ("Adam", 0)]
 
 
 @pytest.mark.parametrize(("name", "before"), slow_but(QUICK, CASES))
-def test_the_next_100_steps_are_the_same(name, before, digits, make_model):
+def test_the_next_steps_are_the_same(name, before, digits, make_model):
     """On real digits, after `before` latent steps."""
     latent = make_model(OPTIMIZERS[name]())
     batches = [
         (digits[0][i : i + 32], digits[1][i : i + 32])
-        for i in np.random.default_rng(0).integers(0, 1700, size=before + 100)
+        for i in np.random.default_rng(0).integers(0, 1700, size=before + 40)
     ]
     for batch in batches[:before]:
         latent.train_on_batch(*batch)

@@ -427,7 +427,7 @@ def test_max_pooling_that_is_an_output_stays():
 STAGES = st.sampled_from(["conv", "strided", "dilated", "zeros", "norm", "pool", "shift", "groups"])
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(st.lists(STAGES, min_size=1, max_size=4), st.sampled_from([8, 32, 40]), st.booleans())
 def test_random_architectures(stages, width, dense):
     make = {

@@ -21,7 +21,7 @@ from export_helpers import (
     samples,
     stack,
 )
-from helpers import assert_one_sentence, assert_same, model_state
+from helpers import assert_one_sentence, assert_same, model_state, slow_but
 
 keras = tf.keras
 Q = lq.layers
@@ -227,7 +227,7 @@ def test_a_missing_package_is_named(package, monkeypatch):
         convert(model) if exported is None else lqf.export.benchmark(exported, runs=1)
 
 
-@pytest.mark.parametrize("optimizer", ["filtered", "adam"])
+@pytest.mark.parametrize("optimizer", slow_but(["filtered"], ["filtered", "adam"]))
 def test_the_model_is_left_as_it_was(optimizer, make_model, digits):
     def train():
         keras.utils.set_random_seed(3)

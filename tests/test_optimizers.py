@@ -90,8 +90,8 @@ def test_trains_a_larq_model_and_keeps_weights_binary(digits, make_model):
     "quantizer",
     ["ste_sign", "ste_heaviside", lq.quantizers.NoOp(precision=1), "magnitude_aware_sign"],
 )
-def test_every_one_bit_quantizer_marks_binary_weights(quantizer, digits, make_model):
-    model = make_model(FilteredFlip(alpha=0.1), kernel_quantizer=quantizer)
+def test_every_one_bit_quantizer_marks_binary_weights(quantizer, digits, make_small):
+    model = make_small(FilteredFlip(alpha=0.1), kernel_quantizer=quantizer)
     model.fit(*digits, batch_size=256, verbose=0)
     assert set(np.unique(model.get_layer("conv").get_weights()[0])) == {-1.0, 1.0}
     assert len(model.optimizer.slots(model.get_layer("conv").kernel)) == 2

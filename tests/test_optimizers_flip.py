@@ -122,19 +122,25 @@ def test_the_comparison_with_the_twin_rarely_looks_away(name, threshold):
     assert assert_every_flip(optimizer, plain, gradients, threshold) < 0.01
 
 
+LARGE = (1001, 7)
+EVERY_FILTER = [
+    F.EMA(1e-3),
+    F.CascadedEMA(1e-6, 1e-2),
+    F.IIR([0.01], [1, -1.9, 0.91]),
+    F.Cascade(F.NormalizedEMA(0.1, 1e-3, 1e-7, True), F.Integrator(1e-2, 1.0)),
+    F.Cascade(F.EMA(0.1), F.Sign(), F.EMA(0.01)),
+]
+EVERY_SHAPE = [(), (37,), (3, 3, 4, 5), (0,), LARGE]
+
+
 @pytest.mark.parametrize(
-    "filter",
+    ("filter", "shape"),
     [
-        F.EMA(1e-3),
-        F.CascadedEMA(1e-3, 0.1),
-        F.CascadedEMA(1e-6, 1e-2),
-        F.IIR([0.01], [1, -1.9, 0.91]),
-        F.Cascade(F.NormalizedEMA(0.1, 1e-3, 1e-7, True), F.Integrator(1e-2, 1.0)),
-        F.Cascade(F.EMA(0.1), F.Sign(), F.EMA(0.01)),
+        *((filter, LARGE) for filter in EVERY_FILTER),
+        *((F.CascadedEMA(1e-3, 0.1), shape) for shape in EVERY_SHAPE),
     ],
     ids=str,
 )
-@pytest.mark.parametrize("shape", [(), (37,), (3, 3, 4, 5), (0,), (1001, 7)])
 def test_fused_and_op_by_op_agree_on_every_sign(filter, shape):
     rng = np.random.default_rng(4)
     gradients = rng.normal(size=(20, 1, *shape)).astype("float32")

@@ -131,7 +131,7 @@ def test_alike_in_every_way_of_training(way, mirrored):
 
 
 @pytest.mark.slow
-def test_fine_tuning_keeps_what_was_trained(digits, make_model):
+def test_fine_tuning_keeps_what_was_trained(digits, make_small):
     """A trained network goes on with a new optimizer and a small α, for 114 steps.
 
     Of 6 seeds, 99.8 ± 0.4 % of its bits stay, and accuracy moves by 0.2 ± 0.9 points; without
@@ -139,7 +139,7 @@ def test_fine_tuning_keeps_what_was_trained(digits, make_model):
     """
     x, y = digits
     train, test = (x[:1200], y[:1200]), (x[1200:], y[1200:])
-    model = make_model(
+    model = make_small(
         FilteredFlip(decay_steps=10 * 38, real_optimizer=keras.optimizers.Adam(1e-2))
     )
     model.fit(*train, epochs=10, verbose=0)
@@ -160,8 +160,8 @@ def test_fine_tuning_keeps_what_was_trained(digits, make_model):
     assert accuracy[0.1] > before - 0.05
 
 
-def test_saved_and_loaded(digits, make_model, tmp_path):
-    model = make_model(FilteredFlip(0.05, inertia=0.5))
+def test_saved_and_loaded(digits, make_small, tmp_path):
+    model = make_small(FilteredFlip(0.05, inertia=0.5))
     model.fit(*digits, verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")

@@ -56,13 +56,13 @@ QUICK = ["corrected cascade"]
 
 
 @pytest.fixture(scope="module", params=slow_but(QUICK, OPTIMIZERS))
-def trained(request, digits, make_model):
+def trained(request, digits, make_small):
     """A model after 2 of 4 epochs, and the state of one that went on to the end."""
     make = OPTIMIZERS[request.param]
-    half, whole = make_model(make()), make_model(make())
+    half, whole = make_small(make()), make_small(make())
     half.fit(dataset(digits), epochs=2, verbose=0)
     whole.fit(dataset(digits), epochs=4, verbose=0)
-    return half, model_state(whole), lambda: make_model(make())
+    return half, model_state(whole), lambda: make_small(make())
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
@@ -125,9 +125,9 @@ np.savez(out, *state)
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
-def test_a_new_process_goes_on(suffix, digits, make_model, tmp_path):
+def test_a_new_process_goes_on(suffix, digits, make_small, tmp_path):
     make = OPTIMIZERS["CascadedEMA, scheduled"]
-    half, whole = make_model(make()), make_model(make())
+    half, whole = make_small(make()), make_small(make())
     half.fit(dataset(digits), epochs=2, verbose=0)
     whole.fit(dataset(digits), epochs=4, verbose=0)
     half.save(tmp_path / f"model{suffix}")
@@ -139,8 +139,8 @@ def test_a_new_process_goes_on(suffix, digits, make_model, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
-def test_what_was_set_in_training_is_saved(digits, make_model, tmp_path):
-    model = make_model(FilteredFlip(alpha=0.5))
+def test_what_was_set_in_training_is_saved(digits, make_small, tmp_path):
+    model = make_small(FilteredFlip(alpha=0.5))
     model.fit(dataset(digits), verbose=0)
     model.optimizer.alpha, model.optimizer.gamma = 0.0, 0.25
     checkpoint = tf.train.Checkpoint(optimizer=model.optimizer).save(tmp_path / "checkpoint")
@@ -153,9 +153,9 @@ def test_what_was_set_in_training_is_saved(digits, make_model, tmp_path):
     assert [float(optimizer.alpha), float(optimizer.gamma)] == [0.0, 0.25]
 
 
-def test_a_saved_model_folder_says_that_it_lost_the_state(digits, make_model, tmp_path):
+def test_a_saved_model_folder_says_that_it_lost_the_state(digits, make_small, tmp_path):
     """SavedModel carries the weights and the configuration, not the optimizer's variables."""
-    model = make_model(OPTIMIZERS["CascadedEMA, scheduled"]())
+    model = make_small(OPTIMIZERS["CascadedEMA, scheduled"]())
     model.fit(dataset(digits), verbose=0)
     model.save(tmp_path / "folder")
     loaded = keras.models.load_model(tmp_path / "folder")
@@ -166,18 +166,18 @@ def test_a_saved_model_folder_says_that_it_lost_the_state(digits, make_model, tm
 
 
 @pytest.mark.filterwarnings("error:the filters start anew")
-def test_formats_with_state_do_not_say_so(digits, make_model, tmp_path):
-    model = make_model(FilteredFlip())
+def test_formats_with_state_do_not_say_so(digits, make_small, tmp_path):
+    model = make_small(FilteredFlip())
     model.fit(dataset(digits), verbose=0)
     model.save(tmp_path / "model.keras")
     keras.models.load_model(tmp_path / "model.keras").fit(dataset(digits), verbose=0)
 
 
 @pytest.mark.slow
-def test_a_mixed_precision_model_goes_on(digits, make_model, tmp_path):
+def test_a_mixed_precision_model_goes_on(digits, make_small, tmp_path):
     keras.mixed_precision.set_global_policy("mixed_float16")
     make = OPTIMIZERS["CascadedEMA, scheduled"]
-    half, whole = make_model(make()), make_model(make())
+    half, whole = make_small(make()), make_small(make())
     half.fit(dataset(digits), epochs=2, verbose=0)
     whole.fit(dataset(digits), epochs=4, verbose=0)
     half.save(tmp_path / "model.keras")
@@ -188,8 +188,8 @@ def test_a_mixed_precision_model_goes_on(digits, make_model, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_model_loads_without_this_package(digits, make_model, tmp_path):
-    model = make_model(FilteredFlip())
+def test_a_model_loads_without_this_package(digits, make_small, tmp_path):
+    model = make_small(FilteredFlip())
     model.fit(dataset(digits), verbose=0)
     model.save(tmp_path / "model.keras")
     script = (

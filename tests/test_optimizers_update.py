@@ -64,23 +64,25 @@ def test_variables_are_shared_out(sizes, groups):
 def test_variables_in_several_functions(monkeypatch):
     """Of several cores, as of one."""
     rng = np.random.default_rng(3)
-    gradients = [[rng.normal(size=n).astype("f") for n in range(1, 14)] for _ in range(5)]
+    gradients = [[rng.normal(size=n).astype("f") for n in range(1, 8)] for _ in range(5)]
     runs = []
-    for cores in (1, 2, 5):
+    for cores in (1, 3):
         monkeypatch.setattr(_update, "cores", lambda n=cores: n)
-        variables = [binary_variable(np.ones(n)) for n in range(1, 14)]
+        variables = [binary_variable(np.ones(n)) for n in range(1, 8)]
         optimizer = from_zero(0.1, 0.5)
         optimizer.count_flips = True
         after = list(train(optimizer, variables, gradients))
         assert len(optimizer._binaries.update._compiled) == cores
         runs.append([*after[-1], *(optimizer.flips(v).numpy() for v in variables)])
-    assert_same(runs[0], runs[1])
-    assert_same(runs[0], runs[2])
-    assert sum(runs[0][13:]) > 0
+    assert_same(*runs)
+    assert sum(runs[0][7:]) > 0
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [*(("CascadedEMA", shape) for shape in SHAPES), *((name, BLOCKED) for name in FILTERS)],
+    ids=str,
+)
 def test_every_size_is_the_twin(name, shape):
     """Exact signs, but where rounding decides; there are few such places."""
     filter, make = FILTERS[name]

@@ -115,8 +115,8 @@ def test_poles_and_zeros():
     assert legend(plots.pole_zero(F.Integrator(1.0), labels=["sum"])) == ["sum: inf steps"]
 
 
-def test_flip_ratio(make_model, digits):
-    model = make_model(lqf.optimizers.FilteredFlip())
+def test_flip_ratio(make_small, digits):
+    model = make_small(lqf.optimizers.FilteredFlip())
     history = model.fit(*digits, epochs=2, verbose=0, callbacks=[lqf.callbacks.FlipRatio()])
     ax = plots.flip_ratio(history)
     assert legend(ax) == ["conv", "dense", "all layers"]
@@ -132,8 +132,8 @@ def test_many_layers_are_not_named_one_by_one():
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1e-5])
-def test_state_histogram(threshold, make_model, digits):
-    model = make_model(lqf.optimizers.FilteredFlip(0.01, 0.1, threshold=threshold))
+def test_state_histogram(threshold, make_small, digits):
+    model = make_small(lqf.optimizers.FilteredFlip(0.01, 0.1, threshold=threshold))
     model.fit(*digits, epochs=2, verbose=0)
     ax = plots.state_histogram(model, bins=50)
     assert legend(ax)[:2] == ["conv", "dense"]
@@ -154,13 +154,13 @@ def test_state_histogram(threshold, make_model, digits):
     assert legend(plots.state_histogram(model, ["conv"]))[0] == "conv"
 
 
-def test_state_histogram_refuses(make_model, digits):
+def test_state_histogram_refuses(make_small, digits):
     def histogram(model, *arguments):
         return lambda: plots.state_histogram(model, *arguments)
 
-    assert_one_sentence(histogram(make_model("sgd")), TypeError, "FilteredFlip")
-    assert_one_sentence(histogram(make_model()), TypeError, "NoneType")
-    model = make_model(lqf.optimizers.FilteredFlip())
+    assert_one_sentence(histogram(make_small("sgd")), TypeError, "FilteredFlip")
+    assert_one_sentence(histogram(make_small()), TypeError, "NoneType")
+    model = make_small(lqf.optimizers.FilteredFlip())
     assert_one_sentence(histogram(model), ValueError, "train the model first")
     model.fit(digits[0][:64], digits[1][:64], verbose=0)
     assert_one_sentence(histogram(model, ["last"]), ValueError, "no such layer")
@@ -180,8 +180,8 @@ def test_both_kernels_of_a_layer_are_shown():
     assert legend(plots.state_histogram(model, ["both"])) == expected
 
 
-def test_a_trained_layer_beside_a_frozen_one(make_model, digits):
-    model = make_model()
+def test_a_trained_layer_beside_a_frozen_one(make_small, digits):
+    model = make_small()
     model.get_layer("conv").trainable = False
     model.compile(lqf.optimizers.FilteredFlip(), "sparse_categorical_crossentropy")
     model.fit(digits[0][:64], digits[1][:64], verbose=0)
@@ -201,15 +201,15 @@ def test_without_matplotlib():
     assert "pip install 'larq-filters[plots]'" in result.stdout, result.stderr
 
 
-def test_state_histogram_under_mixed_precision(make_model, digits):
+def test_state_histogram_under_mixed_precision(make_small, digits):
     tf.keras.mixed_precision.set_global_policy("mixed_float16")
-    model = make_model(lqf.optimizers.FilteredFlip(threshold=1e-6))
+    model = make_small(lqf.optimizers.FilteredFlip(threshold=1e-6))
     model.fit(*digits, verbose=0)
     assert legend(plots.state_histogram(model, "conv")) == ["conv"]
 
 
-def test_state_histogram_of_a_filter_without_state(make_model, digits):
-    model = make_model(lqf.optimizers.FilteredFlip(filter=F.Sign()))
+def test_state_histogram_of_a_filter_without_state(make_small, digits):
+    model = make_small(lqf.optimizers.FilteredFlip(filter=F.Sign()))
     model.fit(*digits, verbose=0)
     assert_one_sentence(lambda: plots.state_histogram(model), ValueError, "has no state")
 
