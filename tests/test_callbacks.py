@@ -153,7 +153,7 @@ def test_recalibration_leaves_training_alone(digits, make_model):
         model = make_model(FilteredFlip(alpha=0.1), dropout=0.2)
         history = model.fit(
             dataset,
-            epochs=3,
+            epochs=2,
             validation_data=(images[1200:], labels[1200:]),
             verbose=0,
             callbacks=callbacks,

@@ -62,7 +62,7 @@ def fit(strategy, make_optimizer):
 
 @pytest.fixture(
     scope="module",
-    params=slow_but(["CascadedEMA", "bfloat16", "bias correction", "global_clipnorm"], OPTIMIZERS),
+    params=slow_but(["bfloat16", "bias correction"], OPTIMIZERS),
 )
 def one_device(request):
     """The name of an optimizer, and what it does on one device."""

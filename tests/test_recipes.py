@@ -184,7 +184,7 @@ def differing(latent_optimizer, optimizer, clip, state, warm_up=0):
 
 @pytest.mark.parametrize(
     ("warm_up", "clip"),
-    slow_but([(0, 1.0), (30, None)], [(w, c) for w in (0, 30) for c in (None, 1.0)]),
+    slow_but([(30, None)], [(w, c) for w in (0, 30) for c in (None, 1.0)]),
 )
 @pytest.mark.parametrize("name", SGDS)
 def test_keras_sgd_and_its_filter_agree_on_every_sign(name, warm_up, clip):
@@ -203,7 +203,7 @@ def test_keras_sgd_and_its_filter_agree_on_every_sign(name, warm_up, clip):
 
 @pytest.mark.parametrize(
     ("warm_up", "clip"),
-    slow_but([(0, 1.0), (30, None)], [(w, c) for w in (0, 30) for c in (None, 1.0)]),
+    slow_but([(30, None)], [(w, c) for w in (0, 30) for c in (None, 1.0)]),
 )
 @pytest.mark.parametrize("name", ADAMS)
 def test_keras_adam_and_its_filter_agree_on_every_sign(name, warm_up, clip):
