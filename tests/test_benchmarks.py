@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 FOLDER = pathlib.Path(__file__).parent.parent / "benchmarks"
+SHALLOW = pathlib.Path(__file__).parent / "support" / "shallow.py"
 
 
 def run(folder, name, *arguments):
-    """The record and the output of a benchmark, which writes its results to a folder."""
-    command = [sys.executable, FOLDER / f"{name}.py", *arguments]
+    """The record and the output of a benchmark, with shallow networks and results in a folder."""
+    command = [sys.executable, SHALLOW, FOLDER / f"{name}.py", *arguments]
     done = subprocess.run(
         [str(part) for part in command],
         capture_output=True,

@@ -131,7 +131,7 @@ def test_alike_in_every_way_of_training(way, mirrored):
 
 
 @pytest.mark.slow
-def test_fine_tuning_keeps_what_was_trained(digits, make_small):
+def test_fine_tuning_keeps_what_was_trained(digits, make_model):
     """A trained network goes on with a new optimizer and a small α, for 114 steps.
 
     Of 6 seeds, 99.8 ± 0.4 % of its bits stay, and accuracy moves by 0.2 ± 0.9 points; without
@@ -139,7 +139,7 @@ def test_fine_tuning_keeps_what_was_trained(digits, make_small):
     """
     x, y = digits
     train, test = (x[:1200], y[:1200]), (x[1200:], y[1200:])
-    model = make_small(
+    model = make_model(
         FilteredFlip(decay_steps=10 * 38, real_optimizer=keras.optimizers.Adam(1e-2))
     )
     model.fit(*train, epochs=10, verbose=0)

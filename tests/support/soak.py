@@ -16,6 +16,7 @@ import time
 import tensorflow as tf
 
 EXAMPLE = pathlib.Path(__file__).parents[2] / "examples" / "cifar10.py"
+SHALLOW = pathlib.Path(__file__).parent / "shallow.py"
 
 DEVICES = {"one device": (), "two": ("--strategy", "mirrored", "--logical-devices", "2")}
 
@@ -23,8 +24,8 @@ DEVICES = {"one device": (), "two": ("--strategy", "mirrored", "--logical-device
 def command(folder, data, arguments):
     files = ("--backup", folder / "backup", "--output", folder / "history.json")
     return [
-        *(sys.executable, EXAMPLE, "--data-dir", data, "--width", "4", "--batch-size", "64"),
-        *("--backup-steps", "1", *files, *arguments),
+        *(sys.executable, SHALLOW, EXAMPLE, "--data-dir", data, "--width", "4"),
+        *("--batch-size", "64", "--backup-steps", "1", *files, *arguments),
     ]
 
 
