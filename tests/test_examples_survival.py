@@ -30,7 +30,7 @@ def test_killed_twice_it_ends_as_if_nothing_had_happened(small_cifar10, tmp_path
     assert "going on after step" in (tmp_path / "two" / "log.txt").read_text()
     one, two = (soak.variables(tmp_path / name) for name in ("one", "two"))
     assert one.keys() == two.keys()
-    assert sum("/optimizer/" in name for name in one) > 50  # the filters' states among them
+    assert sum("/optimizer/" in name for name in one) > 40  # the filters' states among them
     for name in one:
         np.testing.assert_array_equal(one[name], two[name], err_msg=name)
     rows = [

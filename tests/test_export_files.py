@@ -1,5 +1,6 @@
 """What is refused, what is left alone, and what is done with the file."""
 
+import itertools
 import json
 import os
 import types
@@ -192,13 +193,28 @@ def test_refuses_in_one_sentence(name):
     assert_one_sentence(lambda: convert(model), kind, text)
 
 
+BETWEEN = {
+    "nothing": lambda: [],
+    "PReLU": lambda: [layers.PReLU(shared_axes=[1, 2])],
+    "ReLU": lambda: [layers.ReLU()],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "between"),
+    slow_but(
+        [("shift", (32,), "PReLU"), ("factor", (32,), "nothing"), ("factor", (), "ReLU")],
+        list(itertools.product(("shift", "factor"), [(32,), (1,), ()], BETWEEN)),
+    ),
+)
+def test_constants_that_are_merged_right(kind, shape, between, digits):
+    model = with_constant(kind, shape, *BETWEEN[between]())
+    exported = convert(model, strict=True)
+    assert_computes_the_same(exported.data, model, samples((8, 8, 32), digits))
+
+
 @pytest.mark.parametrize("kind", ["shift", "factor"])
-@pytest.mark.parametrize("shape", [(32,), (1,), ()])
-def test_constants_that_are_merged_right(kind, shape, digits):
-    for between in ([], [layers.PReLU(shared_axes=[1, 2])], [layers.ReLU()]):
-        model = with_constant(kind, shape, *between)
-        exported = convert(model, strict=True)
-        assert_computes_the_same(exported.data, model, samples((8, 8, 32), digits))
+def test_constants_of_every_place_are_left_alone(kind, digits):
     model = with_constant(kind, (8, 8, 32), layers.PReLU())
     assert_computes_the_same(convert(model).data, model, samples((8, 8, 32), digits))
 

@@ -86,8 +86,9 @@ def run(filter, inputs, state=None):
         **{slot: np.zeros(()) for slot in filter.scalar_slots},
     }
     outputs = []
+    step = tf.function(filter.step) if len(inputs) > 1000 else filter.step
     for x in inputs:
-        state, y = filter.step(state, x, filter.coefficients)
+        state, y = step(state, x, filter.coefficients)
         outputs.append(np.asarray(y))
     return np.array(outputs), state
 

@@ -98,34 +98,30 @@ def test_every_one_bit_quantizer_marks_binary_weights(quantizer, digits, make_sm
     assert not model.optimizer.slots(model.get_layer("last").kernel)
 
 
-@pytest.mark.parametrize(
-    ("layer", "shape"),
-    [
-        (lambda q: lq.layers.QuantConv1D(2, 3, kernel_quantizer=q), (8, 3)),
-        (lambda q: lq.layers.QuantConv2D(2, 3, kernel_quantizer=q), (8, 8, 3)),
-        (lambda q: lq.layers.QuantConv3D(2, 3, kernel_quantizer=q), (4, 4, 4, 3)),
-        (lambda q: lq.layers.QuantConv2DTranspose(2, 3, kernel_quantizer=q), (8, 8, 3)),
-        (lambda q: lq.layers.QuantConv3DTranspose(2, 3, kernel_quantizer=q), (4, 4, 4, 3)),
-        (lambda q: lq.layers.QuantDepthwiseConv2D(3, depthwise_quantizer=q), (8, 8, 3)),
-        (
-            lambda q: lq.layers.QuantSeparableConv1D(
-                2, 3, depthwise_quantizer=q, pointwise_quantizer=q
-            ),
-            (8, 3),
-        ),
-        (
-            lambda q: lq.layers.QuantSeparableConv2D(
-                2, 3, depthwise_quantizer=q, pointwise_quantizer=q
-            ),
-            (8, 8, 3),
-        ),
-        (lambda q: lq.layers.QuantDense(2, kernel_quantizer=q), (3,)),
-        (lambda q: lq.layers.QuantLocallyConnected1D(2, 3, kernel_quantizer=q), (8, 3)),
-        (lambda q: lq.layers.QuantLocallyConnected2D(2, 3, kernel_quantizer=q), (8, 8, 3)),
-    ],
-)
-def test_every_larq_layer_trains(layer, shape):
-    model = keras.Sequential([layer("ste_sign"), keras.layers.Flatten(), keras.layers.Dense(1)])
+L = lq.layers
+KERNEL, DEPTHWISE = {"kernel_quantizer": "ste_sign"}, {"depthwise_quantizer": "ste_sign"}
+SEPARABLE = {**DEPTHWISE, "pointwise_quantizer": "ste_sign"}
+LAYERS = {  # larq's: their sizes, quantizers, and the shape of their inputs
+    L.QuantConv1D: ((2, 3), KERNEL, (8, 3)),
+    L.QuantConv2D: ((2, 3), KERNEL, (8, 8, 3)),
+    L.QuantConv3D: ((2, 3), KERNEL, (4, 4, 4, 3)),
+    L.QuantConv2DTranspose: ((2, 3), KERNEL, (8, 8, 3)),
+    L.QuantConv3DTranspose: ((2, 3), KERNEL, (4, 4, 4, 3)),
+    L.QuantDepthwiseConv2D: ((3,), DEPTHWISE, (8, 8, 3)),
+    L.QuantSeparableConv1D: ((2, 3), SEPARABLE, (8, 3)),
+    L.QuantSeparableConv2D: ((2, 3), SEPARABLE, (8, 8, 3)),
+    L.QuantDense: ((2,), KERNEL, (3,)),
+    L.QuantLocallyConnected1D: ((2, 3), KERNEL, (8, 3)),
+    L.QuantLocallyConnected2D: ((2, 3), KERNEL, (8, 8, 3)),
+}
+USUAL = [L.QuantConv2D, L.QuantDepthwiseConv2D, L.QuantSeparableConv2D, L.QuantDense]
+
+
+@pytest.mark.parametrize("kind", slow_but(USUAL, LAYERS), ids=lambda kind: kind.__name__)
+def test_every_larq_layer_trains(kind):
+    sizes, quantizers, shape = LAYERS[kind]
+    layer = kind(*sizes, **quantizers)
+    model = keras.Sequential([layer, keras.layers.Flatten(), keras.layers.Dense(1)])
     model.compile(optimizer=FilteredFlip(alpha=0.5, gamma=0.5), loss="mse")
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(64, *shape)), rng.normal(size=(64, 1))

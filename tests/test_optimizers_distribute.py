@@ -6,6 +6,8 @@ a step from the same state may differ by rounding, and in binary weights only wh
 output is within that of the threshold.
 """
 
+import itertools
+
 import larq_filters as lqf
 
 import exact
@@ -28,6 +30,11 @@ OPTIMIZERS = {
     "NormalizedEMA": lambda: from_zero(filter=F.NormalizedEMA(0.1, 0.2, epsilon=3.0)),
     "bias correction": lambda: from_zero(
         filter=F.NormalizedEMA(0.1, 0.2, epsilon=3.0, bias_correction=True)
+    ),
+    "bias correction, bfloat16": lambda: from_zero(
+        filter=F.NormalizedEMA(0.1, 0.2, epsilon=3.0, bias_correction=True),
+        state_dtype="bfloat16",
+        seed=3,
     ),
     "bop": lambda: lqf.recipes.bop(threshold=2.0, gamma=0.1),
     "bop2ndorder": lambda: lqf.recipes.bop2ndorder(threshold=0.1, gamma=0.1, sigma=0.2),
@@ -62,7 +69,7 @@ def fit(strategy, make_optimizer):
 
 @pytest.fixture(
     scope="module",
-    params=slow_but(["bfloat16", "bias correction"], OPTIMIZERS),
+    params=slow_but(["bias correction, bfloat16"], OPTIMIZERS),
 )
 def one_device(request):
     """The name of an optimizer, and what it does on one device."""
@@ -103,18 +110,26 @@ def reduced_by_hand(argument):
     return apply
 
 
+REDUCED = {
+    "by default": by_default,
+    "skip": reduced_by_hand({"skip_gradients_aggregation": True}),
+    "experimental": reduced_by_hand({"experimental_aggregate_gradients": False}),
+}
+
+
 @pytest.mark.parametrize(
-    "apply",
-    [
-        by_default,
-        reduced_by_hand({"skip_gradients_aggregation": True}),
-        reduced_by_hand({"experimental_aggregate_gradients": False}),
-    ],
-    ids=["by default", "skip_gradients_aggregation", "experimental_aggregate_gradients"],
+    ("parts", "reduced"),
+    slow_but(
+        [(4, "by default"), (1, "skip"), (1, "experimental")],
+        list(itertools.product((1, 4), REDUCED)),
+    ),
 )
-@pytest.mark.parametrize("parts", [1, 4], ids=["at once", "accumulated"])
-def test_custom_loops_reduce_once_and_filter_the_mean(parts, apply, mirrored):
-    """Against NumPy: the mean over the global batch; neither a sum over replicas nor one twice."""
+def test_custom_loops_reduce_once_and_filter_the_mean(parts, reduced, mirrored):
+    """Against NumPy: the mean over the global batch; neither a sum over replicas nor one twice.
+
+    At once, or accumulated over parts of a batch.
+    """
+    apply = REDUCED[reduced]
     with mirrored.scope():
         model, optimizer = exact.network(), from_zero(filter=F.EMA(0.25), threshold=1.0)
         optimizer.build(model.trainable_variables)

@@ -68,6 +68,7 @@ def test_variables_in_several_functions(monkeypatch):
     runs = []
     for cores in (1, 3):
         monkeypatch.setattr(_update, "cores", lambda n=cores: n)
+        monkeypatch.setattr(_update, "_SHARE", 1)
         variables = [binary_variable(np.ones(n)) for n in range(1, 8)]
         optimizer = from_zero(0.1, 0.5)
         optimizer.count_flips = True

@@ -2,7 +2,7 @@
 
 Large variables go through the cache block by block on CPUs: XLA makes one loop of each output
 there, and each of these loops would read all inputs again from memory. Such a walk keeps one core
-busy, so the variables are shared out among as many functions as there are cores.
+busy, so the variables are shared out among functions: one for each core, if there is enough to do.
 """
 
 import functools
@@ -21,6 +21,7 @@ _LINE = 64  # elements: blocks that begin in the middle of a vector take twice a
 _FROM = 4 * _LARGEST  # smaller variables stay in the cache anyway
 _VARIABLE = 5_000  # elements that take as long as handing a variable to a function
 _MOST = 8  # more cores than that would wait for memory
+_SHARE = 2**18  # elements that are worth a function of their own: compiling one takes 0.2 s
 # The weight's name among the slots: the first in order, as XLA then runs the loop that reads all
 # inputs first, which is best.
 _WEIGHT = ""
@@ -64,7 +65,7 @@ class Update:
         """
         flips: dict[int, tf.Tensor] = {}
         sizes = [binary.weight.shape.num_elements() for binary in binaries]
-        for group in share_out(sizes, self._groups(device)):
+        for group in share_out(sizes, self._groups(device, sum(sizes))):
             mine = [binaries[i] for i in group]
             which = (device, *(binary.serial for binary in mine))
             if which not in self._compiled:
@@ -75,9 +76,11 @@ class Update:
             flips |= zip(group, counts, strict=count_flips)
         return [flips[i] for i in range(len(binaries))] if count_flips else []
 
-    def _groups(self, device: str) -> int:
+    def _groups(self, device: str, elements: int) -> int:
         """Into how many functions the update is split, which TensorFlow runs at the same time."""
-        return 1 if "GPU" in device or not self._jit_compile else cores()
+        if "GPU" in device or not self._jit_compile:
+            return 1
+        return min(cores(), elements // _SHARE + 1)
 
     def _make(self, device: str, binaries: Sequence[Binary]) -> Callable[..., list[tf.Tensor]]:
         # On GPUs XLA makes a single loop anyway.
