@@ -70,13 +70,13 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
             `coefficients` are then such as 'block_*/alpha'.
         threshold: τ ≥ 0, in the unit of the filter's output. A number or a schedule.
         inertia: How strongly filters hold on to the weights that training starts from, 0 or more.
-            In the very first step, each filter starts in the steady state of the constant input
-            −θ·inertia·rms(g), as if past gradients had supported the present weights. State that is
-            there, seeded or restored, is kept. None: 0.1 for a variable that is exactly ±1 already,
-            as trained ones and those of `to_latent_free` are, and 0 for others. With 0, the paper's
-            start, half of all weights flip in the first step. With 0.1, they begin to move after
-            some 2/α steps: fine-tune with α = 1e-3 or less. In 380 steps, 0.1 costs random weights
-            2 points of accuracy, in 3,900 none.
+            At the first gradient g of a variable, its filter starts in the steady state of the
+            constant input −θ·inertia·rms(g), as if past gradients had supported the weights. State
+            that is there, seeded or restored, is kept. None: 0.1 for a variable that is exactly ±1
+            in `build`, as trained ones and those of `to_latent_free` are, or that is set after
+            `build`; 0 for others. With 0, the paper's start, half of all weights flip in the first
+            step. With 0.1, they begin to move after some 2/α steps: fine-tune with α = 1e-3 or
+            less. In 380 steps, 0.1 costs random weights 2 points of accuracy, in 3,900 none.
         real_optimizer: A Keras optimizer, its name or its config, for all variables that are not
             binary.
         state_dtype: "bfloat16" keeps the filters' state in half the memory. It is rounded up or
