@@ -222,6 +222,19 @@ def test_epochs_without_flips_are_at_the_bottom():
     assert (zeros.get_ydata() < 0.01).all() and "0: no weight flipped" in legend(ax)
 
 
+@pytest.mark.parametrize("draw", [plots.impulse_response, plots.frequency_response])
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_filter_with_many_coefficients_fits_the_legend(number, draw):
+    filters = [F.IIR.from_sos(signal.butter(4, 0.1 * (i + 1), output="sos")) for i in range(3)]
+    ax = draw(*filters[:number])
+    figure = ax.get_figure()
+    figure.canvas.draw()
+    box = ax.get_legend().get_window_extent()
+    inside = figure.bbox.padded(1.0)
+    assert inside.contains(*box.min) and inside.contains(*box.max)
+    assert ax.get_window_extent().width > 0.7 * figure.bbox.width
+
+
 def test_the_legend_hides_no_pole():
     """Of the filters whose poles lie in every corner of the unit disc."""
     ringing = F.IIR([1.0], [1.0, -1.0, 0.9])

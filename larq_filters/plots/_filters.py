@@ -183,7 +183,9 @@ def _labels(filters: Sequence[Filter], labels: Sequence[str] | None) -> Sequence
                 "give filters of larq_filters.filters, one after the other; the filter of an "
                 f"optimizer is optimizer.filter. Received: {filter!r}"
             )
-    labels = [str(f) for f in filters] if labels is None else labels
+    if labels is None:
+        names = [textwrap.shorten(str(filter), 100, placeholder=" …") for filter in filters]
+        labels = [textwrap.fill(name, 50) for name in names]
     if len(labels) != len(filters):
         raise ValueError(
             f"give as many labels as filters. Received: {len(filters)} filters, labels={labels}"
