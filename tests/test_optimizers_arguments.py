@@ -498,6 +498,12 @@ def test_keras_finds_it_by_name():
     assert type(model.optimizer) is FilteredFlip
 
 
+def test_repr_says_what_was_set():
+    optimizer = FilteredFlip(0.01, 0.1)
+    optimizer.gamma, optimizer.threshold = 0.5, 0.25
+    assert "gamma=0.5), threshold=0.25," in repr(optimizer)
+
+
 def test_repr_says_what_it_is():
     optimizer = FilteredFlip(filter=F.EMA(0.5), threshold=0.25, real_optimizer="sgd")
     assert repr(optimizer) == (

@@ -140,9 +140,10 @@ def test_state_histogram(threshold, make_small, digits):
     kernel = model.get_layer("dense").kernel
     y = model.optimizer.slots(kernel)["y"].numpy().ravel()
     values = y * np.sign(kernel.numpy().ravel()) / np.sqrt(np.mean(y**2))
-    dashed = [line.get_xdata()[0] for line in ax.get_lines()]
+    dashed = [line.get_xdata()[0] for line in ax.get_lines() if len(line.get_xdata())]
     if threshold:
         assert dashed[1] == pytest.approx(threshold / np.sqrt(np.mean(y**2)), rel=1e-5)
+        assert legend(ax)[2] == "τ = 1e-05, for each"
     else:
         assert dashed == [0.0] and legend(ax)[2] == "τ = 0"
     edges = ax.patches[0].get_xy()[::2, 0]
@@ -205,13 +206,21 @@ def test_state_histogram_under_mixed_precision(make_small, digits):
     tf.keras.mixed_precision.set_global_policy("mixed_float16")
     model = make_small(lqf.optimizers.FilteredFlip(threshold=1e-6))
     model.fit(*digits, verbose=0)
-    assert legend(plots.state_histogram(model, "conv")) == ["conv"]
+    assert legend(plots.state_histogram(model, "conv"))[0] == "conv"
 
 
 def test_state_histogram_of_a_filter_without_state(make_small, digits):
     model = make_small(lqf.optimizers.FilteredFlip(filter=F.Sign()))
     model.fit(*digits, verbose=0)
     assert_one_sentence(lambda: plots.state_histogram(model), ValueError, "has no state")
+
+
+def test_flip_ratio_of_what():
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+    model.history = tf.keras.callbacks.History()
+    model.history.history = {"flip_ratio": [0.5]}
+    assert list(plots.flip_ratio(model).get_xticks()) == [1]
+    assert_one_sentence(lambda: plots.flip_ratio(3), TypeError, "int")
 
 
 def test_epochs_without_flips_are_at_the_bottom():

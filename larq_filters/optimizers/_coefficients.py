@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from larq_filters._numbers import Coefficient, Schedule, call
+from larq_filters._numbers import Coefficient, Schedule, call, times
 from larq_filters._warnings import warn
 from larq_filters.optimizers import _arguments
 from larq_filters.optimizers._partition import ALL, Partition
@@ -224,6 +224,13 @@ class Coefficients:
                 f"optimizer is made. Received: {name}={value!r} in place of {given!r}"
             )
         self._coefficients[key].assign(_arguments.current(key, float(value)))
+
+    def _changed(self) -> dict[str, Coefficient]:
+        """Those that were set since the optimizer was made, by name: numbers, scaled schedules."""
+        changed: dict[str, Coefficient] = dict(self._changed_coefficients())
+        for key, scale in self._changed_scales().items():
+            changed[key] = times(self._given[key], scale)
+        return changed
 
     def _changed_coefficients(self) -> dict[str, float]:
         """Those without a schedule that were set since the optimizer was made, by name."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from larq_filters import _layers
-from larq_filters._numbers import Coefficient, call, times
+from larq_filters._numbers import Coefficient, call
 from larq_filters._serialization import register
 from larq_filters.filters import Filter
 from larq_filters.optimizers import _arguments
@@ -162,10 +162,11 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
         self.count_flips = False
 
     def __repr__(self) -> str:
-        threshold = call(self._given["threshold"])
+        changed = self._changed() if tf.executing_eagerly() else {}  # in a graph, as it was made
+        threshold = changed.pop("threshold", self._given["threshold"])
         return (
-            f"{type(self).__name__}(filter={self._filters!r}, threshold={threshold}, "
-            f"real_optimizer={self._real_optimizer.name!r})"
+            f"{type(self).__name__}(filter={self.filter if changed else self._filters!r}, "
+            f"threshold={call(threshold)}, real_optimizer={self._real_optimizer.name!r})"
         )
 
     # Hyperparameters
@@ -176,9 +177,7 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
 
         With filters by layer, a mapping of them.
         """
-        changed: dict[str, Coefficient] = dict(self._changed_coefficients())
-        for key, scale in self._changed_scales().items():
-            changed[key] = times(self._given[key], scale)
+        changed = self._changed()
         changed.pop("threshold", None)
         return self._filters.with_coefficients(changed)
 

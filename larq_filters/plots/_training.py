@@ -27,6 +27,7 @@ def flip_ratio(history: Any, *, ax: "Axes | None" = None) -> "Axes":
         The axes: epochs, counted from 1, and flips per weight and step, logarithmic.
 
     Raises:
+        TypeError: `history` is something else.
         ValueError: There are no flip ratios in `history`.
 
     Example:
@@ -35,6 +36,12 @@ def flip_ratio(history: Any, *, ax: "Axes | None" = None) -> "Axes":
         'flips per weight and step'
     """
     logs: Mapping[str, Sequence[float]] = getattr(history, "history", history)
+    logs = getattr(logs, "history", logs)  # of a model that was trained
+    if not isinstance(logs, Mapping):
+        raise TypeError(
+            "history is what `model.fit` returned, or its `history`. "
+            f"Received: {type(history).__name__}"
+        )
     if "flip_ratio" not in logs:
         raise ValueError(
             "there are no flip ratios in this history: train with callbacks=[larq_filters."
@@ -51,7 +58,10 @@ def flip_ratio(history: Any, *, ax: "Axes | None" = None) -> "Axes":
     if 0.0 in values:
         ax.plot([], [], "kv", label="0: no weight flipped")
     ax.set_yscale("log")
-    ax.locator_params("x", integer=True)
+    if len(logs["flip_ratio"]) == 1:
+        ax.set_xticks([1])
+    else:
+        ax.locator_params("x", integer=True)
     ax.set_xlabel("epoch")
     ax.set_ylabel("flips per weight and step")
     return _axes.finish(ax, "Flip ratio")
@@ -124,6 +134,8 @@ def state_histogram(
             ax.axvline(threshold / scale, color=color, linestyle="--", linewidth=1.0)
     if threshold == 0.0:
         ax.axvline(0.0, color="k", linestyle="--", linewidth=1.0, label="τ = 0")
+    else:
+        ax.plot([], [], "k--", linewidth=1.0, label=f"τ = {threshold:g}, for each")
     ax.set_xlabel("θ·y, in units of the layer's root mean square of y")
     ax.set_ylabel("share of weights")
     return _axes.finish(ax, "Distance of weights from flipping")
