@@ -8,8 +8,8 @@ STAMP := installed-$(VERSION)
 $(foreach env,.venv .venv-oldest .venv-nightly,$(shell $(env)/bin/pip --version >/dev/null 2>&1 || rm -f $(env)/$(STAMP)))
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: quickstart test test-all test-processors test-nightly test-oldest mutants soak benchmark lint \
-	python clean
+.PHONY: quickstart test test-all test-processors test-nightly test-oldest mutants soak benchmark docs \
+	lint python clean
 .DELETE_ON_ERROR:
 
 quickstart: .venv/$(STAMP)
@@ -51,6 +51,11 @@ benchmark: .venv/$(STAMP)
 	.venv/bin/python benchmarks/export_latency.py
 	.venv/bin/python benchmarks/fine_tuning.py
 	.venv/bin/python benchmarks/report.py
+
+# The pages, in build/docs/index.html; a warning is an error.
+docs: .venv/$(STAMP)
+	rm -rf build/docs
+	.venv/bin/python -m sphinx -q -W --keep-going -b html -d build/doctrees docs build/docs
 
 lint: .venv/$(STAMP)
 	.venv/bin/ruff check .

@@ -25,7 +25,9 @@ EXAMPLES = [
     "tensorflow-datasets>=4.9.4",
     "tqdm>=4.66",
 ]
+DOCS = [*PLOTS, "furo>=2024.8", "myst-parser>=4", "sphinx>=8"]
 DEV = [
+    *DOCS,
     *EXAMPLES,
     *EXPORT,
     "cosmic-ray>=8.7",
@@ -59,6 +61,7 @@ setup(
         "tuner": TUNER,
         "export": EXPORT,
         "plots": PLOTS,
+        "docs": DOCS,
         "examples": EXAMPLES,
         "dev": DEV,
     },

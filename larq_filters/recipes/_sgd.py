@@ -180,7 +180,7 @@ def explain(
 
     Decoupled weight decay: α = ηλ and γ = 1 − β, whose poles are 1 − α and 1 − γ. Coupled: with
     κ = (1−d)ηλ, α and γ are the roots of δ² − (1−β+κ)δ + κ, or with Nesterov momentum of
-    δ² − (1−β+κ(1+β))δ + κ; if they are complex, the filter rings with a period of 2π/|arg p|. A
+    δ² − (1−β+κ(1+β))δ + κ; if they are complex, the filter rings with a period of 2π/abs(arg(p)). A
     stage that takes in a share s per step has the time constant −1/ln(1−s).
 
     Args:
