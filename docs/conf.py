@@ -16,6 +16,7 @@ from sphinx.util import logging  # noqa: E402
 
 project = "larq_filters"
 author = "the larq_filters authors"
+copyright = "the larq_filters authors, Apache License 2.0"
 release = version = lqf.__version__
 extensions = [
     "matplotlib.sphinxext.plot_directive",
@@ -47,10 +48,10 @@ napoleon_custom_sections = ["Source"]
 plot_formats = [("png", 120)]
 plot_html_show_formats = plot_html_show_source_link = False
 plot_include_source = False
-plot_pre_code = (
-    "import larq_filters as lqf\nimport numpy as np\nfrom matplotlib import pyplot as plt\n"
-)
-plot_rcparams = {"figure.figsize": (7, 3.5), "figure.constrained_layout.use": True, "font.size": 10}
+plot_pre_code = """import larq_filters as lqf
+import numpy as np
+from matplotlib import pyplot as plt"""
+plot_rcparams = {"figure.figsize": (7, 3.5), "figure.constrained_layout.use": True}
 
 MODULES = [*(getattr(lqf, name) for name in lqf.__all__), lqf.tuning]
 
