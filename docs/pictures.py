@@ -34,12 +34,14 @@ class Record(tf.keras.callbacks.Callback):
         self.layer, self.outputs, self.weights = layer, [], []
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Notes them."""
         kernel = self.model.get_layer(self.layer).kernel
         self.outputs.append(self.model.optimizer.output(kernel).numpy().ravel())
         self.weights.append(kernel.numpy().ravel())
 
 
 def train() -> dict[str, Any]:
+    """What the picture shows, of a network from random weights."""
     train, test = digits.data()
     model = digits.network(1)
     steps = EPOCHS * -(-len(train[0]) // digits.BATCH)
@@ -72,6 +74,7 @@ def train() -> dict[str, Any]:
 
 
 def draw(record: dict[str, Any], path: pathlib.Path) -> None:
+    """The picture: one bit on the left, all of them on the right."""
     y, theta = np.array(record["y"]), np.array(record["theta"])
     figure = Figure(figsize=(9.6, 3.7), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
@@ -108,6 +111,7 @@ def draw(record: dict[str, Any], path: pathlib.Path) -> None:
 
 
 def main() -> None:
+    """Trains, unless told not to, and draws."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
