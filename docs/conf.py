@@ -8,11 +8,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "benchmarks"), str(HERE)]
 
-import larq_filters as lqf  # noqa: E402  (before TensorFlow's Keras is touched: selects Keras 2)
+import larq_filters as lqf  # before TensorFlow's Keras is touched: selects Keras 2
 
-import tables  # noqa: E402
-from sphinx.application import Sphinx  # noqa: E402
-from sphinx.util import logging  # noqa: E402
+import tables
+from sphinx.application import Sphinx
+from sphinx.util import logging
 
 project = "larq_filters"
 author = "the larq_filters authors"
@@ -48,6 +48,7 @@ napoleon_custom_sections = ["Source"]
 plot_formats = [("png", 120)]
 plot_html_show_formats = plot_html_show_source_link = False
 plot_include_source = False
+plot_working_directory = str(HERE)
 plot_pre_code = """import larq_filters as lqf
 import numpy as np
 from matplotlib import pyplot as plt"""

@@ -15,12 +15,12 @@ from typing import Any
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "benchmarks")]
 
-import larq_filters as lqf  # noqa: E402  (before TensorFlow's Keras is touched: selects Keras 2)
+import larq_filters as lqf  # before TensorFlow's Keras is touched: selects Keras 2
 
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-from support import digits, machine  # noqa: E402
+import numpy as np
+import tensorflow as tf
+from matplotlib.figure import Figure
+from support import digits, machine
 
 EPOCHS, FLIPS = 10, 5  # the bit that is shown is the middle one of all that flip so often
 OUTPUT, WEIGHT, FLIP, ACCURACY = "#0072b2", "#555555", "#d55e00", "#009e73"

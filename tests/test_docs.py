@@ -2,9 +2,12 @@
 
 import dataclasses
 import doctest
+import importlib.util
 import inspect
+import json
 import os
 import pathlib
+import re
 import tempfile
 
 import larq_filters as lqf
@@ -48,10 +51,53 @@ def test_the_example_of_a_search_runs(tmp_path):
     assert doctest.DocTestRunner().run(test).failed == 0 and test.examples
 
 
-def test_the_readmes_python_runs(tmp_path, monkeypatch):
+ROOT = pathlib.Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def python_of(page):
+    return [block.split("```")[0] for block in page.read_text("utf-8").split("```python\n")[1:]]
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if python_of(page)], ids=lambda page: page.stem
+)
+def test_the_python_of_pages_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a search makes a folder
-    readme = (pathlib.Path(__file__).parent.parent / "README.md").read_text("utf-8")
-    blocks = [block.split("```")[0] for block in readme.split("```python\n")[1:]]
-    assert blocks
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
+    names = {}
+    for block in python_of(page):
+        exec(compile(block, page.name, "exec"), names)
+
+
+def test_pages_with_python_are_found():
+    names = {page.stem for page in PAGES if python_of(page)}
+    assert {"README", "export", "searching", "fine_tuning", "larq", "latent"} <= names
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_between_files_lead_somewhere(page):
+    targets = re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8"))
+    missing = [target for target in targets if not (page.parent / target).exists()]
+    assert missing == []
+
+
+def test_the_readmes_table_is_of_the_results():
+    tables = load("tables", ROOT / "docs" / "tables.py")
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert f"{tables.BEGIN}\n{tables.front()}\n{tables.END}" in text
+
+
+def load(name, path):
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_picture_is_drawn_from_its_record(tmp_path):
+    pictures = load("pictures", ROOT / "docs" / "pictures.py")
+    record = json.loads((ROOT / "docs" / "pictures" / "one_bit.json").read_text("utf-8"))
+    y, theta = np.array(record["y"]), np.array(record["theta"])
+    assert (theta == np.where(y > 0, -1, 1)).mean() > 0.99  # zeros are rounded
+    pictures.draw(record, tmp_path / "one_bit.png")
+    assert (tmp_path / "one_bit.png").stat().st_size > 5000
