@@ -6,6 +6,10 @@ import re
 from setuptools import find_packages, setup
 
 HERE = pathlib.Path(__file__).parent
+# The address of the repository, such as "https://github.com/<owner>/larq_filters", as soon as it has
+# a public one. All links to it are made from this: README's, which are relative there, and the
+# index's. While it is empty, the package index gets the words of these links without the links.
+REPOSITORY = ""
 VERSION = re.search(
     r'^__version__ = "(.+)"$', (HERE / "larq_filters/__init__.py").read_text("utf-8"), re.MULTILINE
 )[1]
@@ -39,12 +43,42 @@ DEV = [
     "ruff>=0.8",
 ]
 
+
+def absolute(text: str) -> str:
+    """README for a package index, where relative links and pictures would lead nowhere."""
+    link = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|#)([^)]+)\)")
+
+    def replaced(found: re.Match) -> str:
+        picture, words, path = found.groups()
+        if not REPOSITORY:
+            return "" if picture else words
+        return f"{picture}[{words}]({REPOSITORY}/{'raw' if picture else 'blob'}/main/{path})"
+
+    return link.sub(replaced, text)
+
+
 setup(
     name="larq-filters",
     version=VERSION,
     description="Binary neural networks without latent weights: filter gradients, flip bits.",
-    long_description=(HERE / "README.md").read_text("utf-8"),
+    long_description=absolute((HERE / "README.md").read_text("utf-8")),
     long_description_content_type="text/markdown",
+    author="The larq_filters authors",
+    url=REPOSITORY,
+    project_urls={
+        "Paper": "https://arxiv.org/abs/2303.02452",
+        **({"Issues": f"{REPOSITORY}/issues"} if REPOSITORY else {}),
+    },
+    keywords=[
+        "binary neural networks",
+        "binarized",
+        "quantization",
+        "larq",
+        "keras",
+        "tensorflow",
+        "optimizer",
+        "edge",
+    ],
     license="Apache-2.0",
     packages=find_packages(include=["larq_filters", "larq_filters.*"]),
     package_data={"larq_filters": ["py.typed"]},
@@ -67,8 +101,15 @@ setup(
     },
     classifiers=[
         "Development Status :: 3 - Alpha",
+        "Intended Audience :: Developers",
         "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
         "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Typing :: Typed",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
 )

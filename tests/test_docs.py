@@ -101,3 +101,15 @@ def test_the_picture_is_drawn_from_its_record(tmp_path):
     assert (theta == np.where(y > 0, -1, 1)).mean() > 0.99  # zeros are rounded
     pictures.draw(record, tmp_path / "one_bit.png")
     assert (tmp_path / "one_bit.png").stat().st_size > 5000
+
+
+def test_the_package_index_gets_no_dead_links(monkeypatch):
+    given = {}
+    monkeypatch.setattr("setuptools.setup", lambda **arguments: given.update(arguments))
+    source = (ROOT / "setup.py").read_text("utf-8")
+    for repository in ("", "https://example.org/larq_filters"):
+        text = re.sub(r'^REPOSITORY = ".*"$', f'REPOSITORY = "{repository}"', source, flags=re.M)
+        exec(compile(text, str(ROOT / "setup.py"), "exec"), {"__file__": str(ROOT / "setup.py")})
+        links = re.findall(r"\]\(([^)]+)\)", given["long_description"])
+        assert links and all(link.startswith("https://") for link in links)
+        assert bool(repository) == any(link.startswith("https://example.org") for link in links)

@@ -184,6 +184,13 @@ def test_pages_load_nothing_from_elsewhere(pages):
         assert not styles.search(sheet.read_text("utf-8")), sheet
 
 
+def test_no_page_shows_a_picture_twice(pages):
+    for page in pages:
+        pictures = re.findall(r'<img\b[^>]*\bsrc="([^"]+)"', page.read_text("utf-8"))
+        assert len(pictures) == len(set(pictures)), page
+        assert all((page.parent / picture).exists() for picture in pictures), page
+
+
 def test_every_public_name_is_on_a_page_of_the_api(pages):
     text = "".join(page.read_text("utf-8") for page in pages if page.parent.name == "api")
     for module in [*(getattr(lqf, name) for name in lqf.__all__), lqf.tuning]:
