@@ -6,7 +6,7 @@ import re
 from setuptools import find_packages, setup
 
 HERE = pathlib.Path(__file__).parent
-# The address of the repository, such as "https://github.com/<owner>/larq_filters", as soon as it has
+# The address of the repository, such as "https://github.com/OWNER/larq_filters", once there is
 # a public one. All links to it are made from this: README's, which are relative there, and the
 # index's. While it is empty, the package index gets the words of these links without the links.
 REPOSITORY = ""
