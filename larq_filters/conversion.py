@@ -76,9 +76,9 @@ def continue_from_latent(model: tf.keras.Model) -> tf.keras.Model:
     """Converts a larq model in the middle of training, including its optimizer's state.
 
     The optimizer of the binary weights becomes its equivalent filter (`recipes.from_optimizer`).
-    The state of the filter comes from latent weights, momentum and step count. Real weights keep their
-    optimizer and its state. After every further step, both models have the same binary weights, up
-    to rounding where a latent weight is close to 0.
+    The state of the filter comes from latent weights, momentum and step count. Real weights keep
+    their optimizer and its state. After every further step, both models have the same binary
+    weights, up to rounding where a latent weight is close to 0.
 
     Args:
         model: A larq model compiled with `tf.keras.optimizers.SGD`, `Adam` or `AdamW`, at any point
@@ -225,7 +225,8 @@ def _check_quantizers(kernels: list[_Latent]) -> None:
             raise ValueError(
                 f"the kernel quantizer of layer '{layer.name}' does not return a scale "
                 "times the sign of the weight, so ±1 cannot replace the weight. Use a quantizer "
-                f"such as 'ste_sign'. Received: {quantizer}={_layers.name(getattr(layer, quantizer))}"
+                "such as 'ste_sign'. Received: "
+                f"{quantizer}={_layers.name(getattr(layer, quantizer))}"
             )
         if not (scale == 1.0).all():
             scaled.append(layer.name)
