@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import tempfile
+from xml.etree import ElementTree
 
 import larq_filters as lqf
 
@@ -113,3 +114,25 @@ def test_the_package_index_gets_no_dead_links(monkeypatch):
         links = re.findall(r"\]\(([^)]+)\)", given["long_description"])
         assert links and all(link.startswith("https://") for link in links)
         assert bool(repository) == any(link.startswith("https://example.org") for link in links)
+
+
+LATENCY = lqf.export.Latency("<default>", 26.0, 25.5, 26.5)
+DIFFERENCE = lqf.export.Difference("<logits>", 1e-6, 1e-7, 1.0, 0.0)
+RECORD = lqf.export.LayerRecord("<a>", "QuantDense", 1, 1, "MUL", 64, 256, False, "a", "b")
+SHOWN = {
+    "report": lqf.export.Report((RECORD,), 900, 0, 1, 0, 64, ("default",)),
+    "verification": lqf.export.Verification((DIFFERENCE,), 100, 1e-3),
+    "benchmark": lqf.export.Benchmark((LATENCY,), runs=50, threads=1),
+    "explanation": lqf.recipes.explain(0.1, 0.9, 1e-4, print_fn=None),
+}
+
+
+@pytest.mark.parametrize("result", SHOWN.values(), ids=SHOWN)
+def test_results_are_tables_in_notebooks(result):
+    """Well-formed, with a row for each, and every word of the printed table."""
+    shown = ElementTree.fromstring(f"<div>{result._repr_html_()}</div>")
+    rows = shown.findall(".//tr")
+    assert len(rows) == 1 + len(getattr(result, "hyperparameters", "1"))
+    assert len({len(row) for row in rows}) == 1
+    words = {word.strip("…") for word in str(result).split() if set(word) != {"-"}}
+    assert words <= set(" ".join(shown.itertext()).split())

@@ -1,14 +1,17 @@
 """The numbers of `recipes.explain` in sentences and as a table."""
 
 import dataclasses
+import html
 import math
 import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from larq_filters._text import WIDTH, table
+from larq_filters._text import WIDTH, html_table, table
 from larq_filters.filters import Filter
 from larq_filters.recipes._response import Response
+
+_EQUIVALENT = "SGD on latent weights is equivalent to this filter over the gradients:"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,34 +83,31 @@ class Explanation:
         }
 
     def __str__(self) -> str:
-        return _table(self)
+        rows = self._rows()
+        widths = [max(len(row[i]) for row in rows) + 2 for i in (0, 1)]
+        cells = []
+        for name, value, effect in rows:
+            lines = textwrap.wrap(effect, WIDTH - sum(widths))
+            heads = [(name, value)] + [("", "")] * len(lines)
+            cells += [(*head, line) for head, line in zip(heads, lines, strict=False)]
+        head, *body = table(cells, (*widths, WIDTH))
+        equivalent = textwrap.wrap(
+            str(self.filter), WIDTH, initial_indent="  ", subsequent_indent="    "
+        )
+        last = textwrap.wrap(self._redundant(), WIDTH)
+        return "\n".join([_EQUIVALENT, *equivalent, "", head, "-" * WIDTH, *body, "", *last])
 
+    def _repr_html_(self) -> str:
+        above = html.escape(f"{_EQUIVALENT} {self.filter}")
+        return f"<p>{above}</p>{html_table(self._rows(), (1, 1, 1), self._redundant())}"
 
-def _table(e: Explanation) -> str:
-    """The explanation, 80 columns wide."""
-    rows = [Hyperparameter("hyperparameter", "value", "what it does"), *e.hyperparameters]
-    widths = [max(len(getattr(row, key)) for row in rows) + 2 for key in ("name", "value")]
-    cells = []
-    for row in rows:
-        effect = textwrap.wrap(row.effect, WIDTH - sum(widths))
-        heads = [(row.name, row.value)] + [("", "")] * len(effect)
-        cells += [(*head, line) for head, line in zip(heads, effect, strict=False)]
-    lines = table(cells, (*widths, WIDTH))
-    same = ", ".join(f"{n.replace('_', ' ')} × {f:g}" for n, f in e.changes_nothing.items())
-    return "\n".join(
-        [
-            "SGD on latent weights is equivalent to this filter over the gradients:",
-            *textwrap.wrap(str(e.filter), WIDTH, initial_indent="  ", subsequent_indent="    "),
-            "",
-            lines[0],
-            "-" * WIDTH,
-            *lines[1:],
-            "",
-            *textwrap.wrap(
-                f"All of these factors together change no binary weight: {same}.", WIDTH
-            ),
-        ]
-    )
+    def _rows(self) -> list[tuple[str, str, str]]:
+        head = ("hyperparameter", "value", "what it does")
+        return [head, *((row.name, row.value, row.effect) for row in self.hyperparameters)]
+
+    def _redundant(self) -> str:
+        factors = (f"{n.replace('_', ' ')} × {f:g}" for n, f in self.changes_nothing.items())
+        return f"All of these factors together change no binary weight: {', '.join(factors)}."
 
 
 def sentences(
