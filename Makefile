@@ -69,10 +69,16 @@ python:
 		exit 1;; esac
 
 .venv/$(STAMP): setup.py pyproject.toml | python
+	@echo "Installing into .venv: TensorFlow and what the tests and pages need, some minutes."
 	rm -rf .venv
+	@mkdir .venv && date +%s >.venv/started
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --upgrade pip
+	@date +%s >.venv/pip
 	.venv/bin/pip install --quiet --editable '.[dev]'
+	@now=$$(date +%s) start=$$(cat .venv/started) pip=$$(cat .venv/pip); \
+		echo "installation        $$((now - start)) s: $$((pip - start)) s for the environment and pip," \
+		"$$((now - pip)) s for downloading and unpacking $$(du -sh .venv | cut -f1) of packages"
 	touch $@
 
 .venv-oldest/$(STAMP): setup.py pyproject.toml tests/support/oldest.txt | python
