@@ -10,6 +10,8 @@ HERE = pathlib.Path(__file__).parent
 # a public one. All links to it are made from this: README's, which are relative there, and the
 # index's. While it is empty, the package index gets the words of these links without the links.
 REPOSITORY = ""
+# Where to write to, once there is an address.
+CONTACT = ""
 VERSION = re.search(
     r'^__version__ = "(.+)"$', (HERE / "larq_filters/__init__.py").read_text("utf-8"), re.MULTILINE
 )[1]
@@ -34,13 +36,17 @@ DEV = [
     *DOCS,
     *EXAMPLES,
     *EXPORT,
+    "build>=1.2",
     "cosmic-ray>=8.7",
     "coverage>=7.4",
     "hypothesis>=6.100",
     "mypy>=1.11",
+    "pyroma>=4.2",
     "pytest>=8",
     "pytest-xdist>=3.5",
     "ruff>=0.8",
+    "setuptools>=68",
+    "twine>=6",
 ]
 
 
@@ -64,6 +70,7 @@ setup(
     long_description=absolute((HERE / "README.md").read_text("utf-8")),
     long_description_content_type="text/markdown",
     author="The larq_filters authors",
+    author_email=CONTACT,
     url=REPOSITORY,
     project_urls={
         "Paper": "https://arxiv.org/abs/2303.02452",
