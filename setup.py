@@ -31,7 +31,15 @@ EXAMPLES = [
     "tensorflow-datasets>=4.9.4",
     "tqdm>=4.66",
 ]
-DOCS = [*PLOTS, "furo>=2024.8", "myst-parser>=4", "sphinx>=8"]
+DOCS = [
+    *PLOTS,
+    "furo>=2024.8",
+    "ipykernel>=6.29",  # runs the notebook
+    "myst-nb>=1.2",
+    "myst-parser>=4",
+    "scikit-learn>=1.3",  # the notebook's digits
+    "sphinx>=8",
+]
 DEV = [
     *DOCS,
     *EXAMPLES,

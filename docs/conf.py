@@ -20,7 +20,7 @@ copyright = "the larq_filters authors, Apache License 2.0"
 release = version = lqf.__version__
 extensions = [
     "matplotlib.sphinxext.plot_directive",
-    "myst_parser",
+    "myst_nb",  # myst_parser, and notebooks
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
@@ -35,6 +35,12 @@ html_copy_source = html_show_sourcelink = False
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
+
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_in_temp = True
+nb_execution_timeout = 300  # seconds for a cell
+nb_output_stderr = "remove"  # TensorFlow's lines about GPUs
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
