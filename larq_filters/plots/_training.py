@@ -1,4 +1,4 @@
-"""Pictures of how a network trains."""
+"""Plots of the training of a network."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,11 @@ _MANY = 8  # more layers than that are not named one by one
 
 
 def flip_ratio(history: Any, *, ax: "Axes | None" = None) -> "Axes":
-    """The share of weights that flipped per step, over epochs, for each layer and overall.
+    """Flip ratios over epochs: the share of weights that flip per step, by layer and overall.
 
     Args:
-        history: What `model.fit` returned with `callbacks.FlipRatio`, or its `history`.
-        ax: Axes to draw into; new ones if None.
+        history: The result of `model.fit` with `callbacks.FlipRatio`, or its `history`.
+        ax: Axes to draw into. None: new axes.
 
     Returns:
         The axes: epochs, counted from 1, and flips per weight and step, logarithmic.
@@ -44,7 +44,7 @@ def flip_ratio(history: Any, *, ax: "Axes | None" = None) -> "Axes":
         )
     if "flip_ratio" not in logs:
         raise ValueError(
-            "there are no flip ratios in this history: train with callbacks=[larq_filters."
+            "this history has no flip ratios. Train with callbacks=[larq_filters."
             f"callbacks.FlipRatio()]. Received: a history of {list(logs)}"
         )
     ax = _axes.new_or(ax)
@@ -81,9 +81,9 @@ def state_histogram(
 
     Args:
         model: A model compiled with `FilteredFlip`, after some training.
-        layers: Names of layers to show, all if None.
-        bins: Number of bins; what is beyond them counts in the outermost.
-        ax: Axes to draw into; new ones if None.
+        layers: Names of the layers to show. None: all.
+        bins: Number of bins. Values outside count in the outermost bins.
+        ax: Axes to draw into. None: new axes.
 
     Returns:
         The axes: θ·y in units of each layer's root mean square of y, and the share of its weights.
@@ -106,14 +106,14 @@ def state_histogram(
     if optimizer is None:
         kind = type(getattr(model, "optimizer", None)).__name__
         raise TypeError(
-            f"a state histogram is of a model compiled with FilteredFlip. Received: {kind}"
+            f"state_histogram needs a model compiled with FilteredFlip. Received: {kind}"
         )
     margins = _margins(model, optimizer)
     missing = sorted(set(layers or ()) - {layer for layer, _ in margins})
     margins = {key: m for key, m in margins.items() if layers is None or key[0] in layers}
     if missing or not margins:
         raise ValueError(
-            "no such layer has binary weights: give names of those that have, or none. "
+            "there is no layer of this name with binary weights. Give other names, or None. "
             f"Received: layers={missing}"
         )
     ax = _axes.new_or(ax)
@@ -147,13 +147,13 @@ def _margins(
     """As `_layers.margins`, of a model that was trained."""
     if not int(optimizer.iterations):
         raise ValueError(
-            "the first step settles the state of every filter: train the model first. Received: 0 "
-            "steps of training"
+            "filters have no state before the first step. Train the model first. Received: 0 steps "
+            "of training"
         )
     margins = _layers.margins(model, optimizer)
     if not margins and any(map(_layers.is_binary, model.trainable_variables)):
         raise ValueError(
-            "this filter has no state, so nothing says how far weights are from flipping. "
+            "this filter has no state, so the distance of weights from flipping is not known. "
             f"Received: filter={optimizer.filter}"
         )
     return margins
