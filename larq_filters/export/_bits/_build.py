@@ -36,7 +36,7 @@ class _Builder:
         for node in self._graph.inputs:
             self._made[id(node)] = self._add_tensor("float", node.shape)
         for node in self._order:
-            if node.kind not in ("input", "pad") and self._regions.is_root(node):
+            if not _is_pad(node) and node.kind != "input" and self._regions.is_root(node):
                 self._made[id(node)] = self._make(node)
         outputs: list[int] = []
         for node, name in zip(self._outputs, self._graph.names[1], strict=True):
@@ -63,7 +63,7 @@ class _Builder:
             return self._concat(node)
         producer = self._regions.producer(node)
         if producer is not None and producer.kind == "pool":
-            kind = self._tensors[self._made[id(producer.inputs[0])]].kind
+            kind = self._tensors[self._number(producer.inputs[0])].kind
             if kind == "bits":  # nothing is between: the sign came before
                 return self._add_step(node, producer, self._pool(producer), "bits")
         fields = {} if producer is None else self._produce(producer)
@@ -79,6 +79,14 @@ class _Builder:
         return self._add_step(node, producer, fields, "bits", () if folded else code, folded, note)
 
     # Steps and tensors
+
+    def _number(self, node: Node) -> int:
+        """The tensor of a node's values."""
+        if id(node) not in self._made:
+            raise refusal(
+                node.tensor.op, "only convolutions pad here", "put the padding before one"
+            )
+        return self._made[id(node)]
 
     def _add_tensor(self, kind: str, shape: Sequence[int], alias: int = -1) -> int:
         self._tensors.append(Tensor(kind, tuple(int(n) for n in shape), alias))
@@ -123,7 +131,7 @@ class _Builder:
         return number if alias < 0 else self._root(alias)
 
     def _reshape(self, node: Node) -> int:
-        return self._in_shape(self._made[id(node.inputs[0])], node.shape, node.name)
+        return self._in_shape(self._number(node.inputs[0]), node.shape, node.name)
 
     def _in_shape(self, number: int, shape: Sequence[int], name: str) -> int:
         before = self._tensors[number]
@@ -138,7 +146,7 @@ class _Builder:
         return output
 
     def _concat(self, node: Node) -> int:
-        numbers = [self._made[id(i)] for i in node.nodes]
+        numbers = [self._number(i) for i in node.nodes]
         if len(numbers) != len(node.inputs):
             raise refusal(node.tensor.op, "it concatenates a constant", "leave it out")
         kinds = {self._tensors[n].kind for n in numbers}
@@ -163,7 +171,7 @@ class _Builder:
 
     def _pool(self, node: Node) -> dict[str, Any]:
         known, source = node.attributes, node.inputs[0]
-        number = self._made[id(source)]
+        number = self._number(source)
         if known["mode"] == "average":
             number = self._as_floats(number, node.name)
         height, width = known.get("in") or _plane(source.shape)
@@ -179,10 +187,10 @@ class _Builder:
         known, source = node.attributes, node.inputs[0]
         weights, kernel, before, pad = known["weights"], known["kernel"], known["before"], 0
         size = known["in"]
-        if source.kind == "pad":
+        if _is_pad(source):
             source, before, pad = self._unpadded(node, source)
             size = _plane(source.shape)
-        number = self._made[id(source)]
+        number = self._number(source)
         rows, columns, channels, filters = weights.shape
         groups = source.shape[-1] // channels
         bits = self._tensors[number].kind == "bits" and kernel is not None
@@ -206,6 +214,7 @@ class _Builder:
         return {"kind": kind, "inputs": (number,), "window": window, "weights": name}
 
     def _unpadded(self, node: Node, source: Node) -> tuple[Node, tuple[int, int], int]:
+        source = source.inputs[0] if source.kind == "reshape" else source
         pads, value = source.attributes["pads"], source.attributes["value"]
         op = source.tensor.op
         if any(map(any, (pads[0], pads[-1]))) or node.attributes["before"] != (0, 0):
@@ -297,7 +306,7 @@ class _Builder:
         return tuple(code)
 
     def _tensor_operand(self, value: Node, node: Node) -> str:
-        number = self._made[id(value)]
+        number = self._number(value)
         tensor = self._tensors[number]
         whole = math.prod(node.shape[:-1])
         if tensor.positions not in (1, whole) or tensor.channels not in (1, node.shape[-1]):
@@ -316,6 +325,11 @@ class _Builder:
         roles = [r for r in (f"c{line}", f"c{line}b")]
         taken = f"s{len(self._steps)}.{roles[0]}" in self._arrays
         return self._add_array(roles[taken], array)
+
+
+def _is_pad(node: Node) -> bool:
+    """Whether a node pads; its values are not kept, as a convolution does it on the way."""
+    return node.kind == "pad" or (node.kind == "reshape" and _is_pad(node.inputs[0]))
 
 
 def _is_max(node: Node) -> bool:
