@@ -1,17 +1,14 @@
 """From a graph's nodes to a network: which of them make a step together, and what it is."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
-from larq_filters.export._bits import _fold, _rewrite
+from larq_filters.export._bits import _fold, _lines, _rewrite
 from larq_filters.export._bits._network import WORD, Network, Step, Tensor, Window, pack
-from larq_filters.export._bits._nodes import ELEMENTWISE, Graph, Node, refusal
+from larq_filters.export._bits._nodes import LINES, Graph, Node, refusal
 from larq_filters.export._bits._regions import Regions
 
 import numpy as np
-
-_LINES = {*ELEMENTWISE.values(), "leaky"}
 
 
 def build(graph: Graph) -> Network:
@@ -177,10 +174,9 @@ class _Builder:
         height, width = known.get("in") or _plane(source.shape)
         if known["out"] == (1, 1) and known["size"] != (height, width):
             height, width = known["size"]  # over all positions of a shape of any rank
-        window = Window(
-            height, width, 1, source.shape[-1], *_plane_of(known["out"]), node.shape[-1],
-            *known["size"], known["strides"], (1, 1), *known["before"], 0,
-        )  # fmt: skip
+        plane = (height, width), _plane_of(known["out"])
+        sizes = (1, source.shape[-1], node.shape[-1], *known["size"])
+        window = _window(*plane, sizes, known["strides"], (1, 1), known["before"], 0)
         return {"kind": known["mode"], "inputs": (number,), "window": window}
 
     def _conv(self, node: Node) -> dict[str, Any]:
@@ -200,10 +196,10 @@ class _Builder:
             number = self._as_floats(number, node.name)
             if pad:
                 raise refusal(node.tensor.op, f"it pads floats with {pad}", "pad with 0")
-        window = Window(
-            *size, channels, groups, *known["out"], filters, rows, columns,
-            known["strides"], known["dilations"], *before, pad,
-        )  # fmt: skip
+        sizes = (channels, groups, filters, rows, columns)
+        window = _window(
+            size, known["out"], sizes, known["strides"], known["dilations"], before, pad
+        )
         if kernel is None:
             name = self._add_array("kernel", weights.astype(np.float32))
             return {"kind": "real", "inputs": (number,), "window": window, "weights": name}
@@ -239,7 +235,7 @@ class _Builder:
             if user.kind == "reshape" or (user.kind == "pool" and _is_max(user)):
                 if not self._may_be_int(user):
                     return False
-            elif user.kind != "binarize" and user.kind not in _LINES:
+            elif user.kind != "binarize" and user.kind not in LINES:
                 return False
         return True
 
@@ -281,50 +277,14 @@ class _Builder:
             del self._arrays[name]
         return folded, ""
 
-    # Code
-
     def _code(self, node: Node, producer: Node | None) -> tuple[tuple[str, ...], ...]:
         """What becomes of a sum, for a node that is kept."""
-        region = [n for n in self._regions.members(node) if n.kind in _LINES]
-        lines: dict[int, int] = {}
-        code: list[tuple[str, ...]] = []
 
-        def operand(value: Any) -> str:
-            if not isinstance(value, Node):
-                return self._constant(value, node.shape, len(code))
-            if value is producer:
-                return "sum"
-            if id(value) in lines:
-                return f"v{lines[id(value)]}"
-            return self._tensor_operand(value, node)
+        def tensor(value: Node) -> str:
+            return f"t{self._number(value)}"
 
-        for member in region:
-            code.append((member.kind, *map(operand, member.inputs)))
-            lines[id(member)] = len(code) - 1
-        if not code and producer is None:
-            code.append(("copy", operand(node.inputs[0])))
-        return tuple(code)
-
-    def _tensor_operand(self, value: Node, node: Node) -> str:
-        number = self._number(value)
-        tensor = self._tensors[number]
-        whole = math.prod(node.shape[:-1])
-        if tensor.positions not in (1, whole) or tensor.channels not in (1, node.shape[-1]):
-            raise refusal(node.tensor.op, "its operands have other shapes", "use equal shapes")
-        return f"t{number}"
-
-    def _constant(self, value: Any, shape: Sequence[int], line: int) -> str:
-        """A constant as a number, one for each channel, or one for each element."""
-        array = np.asarray(value, np.float32)
-        if array.size == 1:
-            array = array.reshape(())
-        elif array.size == array.shape[-1] == shape[-1]:
-            array = array.reshape(-1)
-        else:
-            array = np.broadcast_to(array, shape).reshape(-1, shape[-1])
-        roles = [r for r in (f"c{line}", f"c{line}b")]
-        taken = f"s{len(self._steps)}.{roles[0]}" in self._arrays
-        return self._add_array(roles[taken], array)
+        members = self._regions.members(node)
+        return _lines.code(node, producer, members, self._add_array, tensor)
 
 
 def _is_pad(node: Node) -> bool:
@@ -337,8 +297,37 @@ def _is_max(node: Node) -> bool:
 
 
 def _plane(shape: Sequence[int]) -> tuple[int, int]:
-    return (1, *shape[1:-1])[-2:]  # type: ignore[return-value]
+    return _plane_of(shape[1:-1])
 
 
 def _plane_of(size: Sequence[int]) -> tuple[int, int]:
-    return (1, *size)[-2:]  # type: ignore[return-value]
+    height, width = (1, *size)[-2:]
+    return height, width
+
+
+def _window(
+    size: tuple[int, int],
+    out: tuple[int, int],
+    sizes: Sequence[int],
+    strides: tuple[int, int],
+    dilations: tuple[int, int],
+    before: tuple[int, int],
+    pad: int,
+) -> Window:
+    channels, groups, filters, rows, columns = map(int, sizes)
+    return Window(
+        height=int(size[0]),
+        width=int(size[1]),
+        channels=channels,
+        groups=groups,
+        out_height=int(out[0]),
+        out_width=int(out[1]),
+        filters=filters,
+        rows=rows,
+        columns=columns,
+        strides=(int(strides[0]), int(strides[1])),
+        dilations=(int(dilations[0]), int(dilations[1])),
+        top=int(before[0]),
+        left=int(before[1]),
+        pad=pad,
+    )

@@ -45,11 +45,11 @@ def program(network: Network, name: str, function: str) -> str:
     number = network.outputs[0][1]
     outputs = network.tensors[number].positions * network.tensors[number].channels
     lines = [
-        f'/* Computes what {name}.h describes. C99: no library, no allocation; not reentrant. */',
+        f"/* Computes what {name}.h describes. C99: no library, no allocation; not reentrant. */",
         f'#include "{name}.h"',
         "",
-        "/* Products are rounded before they are added, on every processor. With GNU's dialect of C",
-        "   in place of -std=c99, say so to gcc: -ffp-contract=off. */",
+        "/* Products are rounded before they are added, on every processor: tell gcc so by -std=c99",
+        "   or -ffp-contract=off. */",
         "#ifdef __clang__",
         "#pragma STDC FP_CONTRACT OFF",
         "#endif",
@@ -107,7 +107,9 @@ class _Writer:
         if step.kind == "copy":
             source = self._network.tensors[step.inputs[0]]
             i = f"(p * {output.channels} + c)"
-            row = f"{self._place(step.inputs[0])} + {i} / {source.channels} * {source_words(source)}"
+            row = (
+                f"{self._place(step.inputs[0])} + {i} / {source.channels} * {source_words(source)}"
+            )
             return [f"const int sum = {self._use('bit')}({row}, {i} % {source.channels});"]
         if step.kind == "map":
             if not step.inputs:
@@ -124,9 +126,7 @@ class _Writer:
             *(window.filters, window.rows, window.columns, *window.strides, *window.dilations),
             *(window.top, window.left, window.pad),
         )
-        self.windows.append(
-            f"static const window w{number} = {{{', '.join(map(str, numbers))}}};"
-        )
+        self.windows.append(f"static const window w{number} = {{{', '.join(map(str, numbers))}}};")
         kind = {"bit_max": "int", "binary_sum": "int32_t", "int8_sum": "int32_t"}.get(
             name, "int32_t" if name == "int_max" else "float"
         )
@@ -188,7 +188,8 @@ class _Writer:
             if output.kind == "bits":
                 body = self._put(step.output, place, value)
             else:
-                body = f"{_at(self._place(step.output), f'p * {output.channels} + {place}')} = {value};"
+                target = _at(self._place(step.output), f"p * {output.channels} + {place}")
+                body = f"{target} = {value};"
             lines += self._loop(part.channels, [body])
             start += part.channels
         return lines
@@ -228,10 +229,12 @@ class _Writer:
 def describe(network: Network, step: Step) -> str:
     """A step in words."""
     output = network.tensors[step.output]
-    shapes = " and ".join(
-        "x".join(map(str, network.tensors[n].shape[1:])) for n in step.inputs
+    shapes = " and ".join("x".join(map(str, network.tensors[n].shape[1:])) for n in step.inputs)
+    what = (
+        step.kind
+        if step.window is None
+        else f"{step.kind} {step.window.rows}x{step.window.columns}"
     )
-    what = step.kind if step.window is None else f"{step.kind} {step.window.rows}x{step.window.columns}"
     text = f"{step.name}, {what}"
     if shapes:
         text += f" of {shapes}"

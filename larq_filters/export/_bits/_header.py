@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Iterable
+from typing import Any
 
 from larq_filters.export._bits import _c, _memory
 from larq_filters.export._bits._network import Network
@@ -57,7 +58,7 @@ def header(network: Network, name: str, function: str, version: str) -> str:
         'extern "C" {',
         "#endif",
         "",
-        "/* Fills y from x, which must be finite; returns the index of the largest (first) output. */",
+        "/* Fills y from x, which must be finite; returns the index of the largest output. */",
         f"int {function}(const float *x, float *y);",
         "",
         "#ifdef __cplusplus",
@@ -82,7 +83,7 @@ def _array(identifier: str, name: str, array: np.ndarray) -> Iterable[str]:
     yield "};"
 
 
-def _number(value: np.generic) -> str:
+def _number(value: Any) -> str:
     if value.dtype.kind == "f":
         text = f"{float(value):.9g}"
         return f"{text}f" if "." in text or "e" in text else f"{text}.0f"

@@ -28,7 +28,7 @@ class Memory:
 
 
 def plan(network: Network) -> Memory:
-    """Shares memory between tensors that are not needed at the same time: first fit, large first."""
+    """Shares memory between tensors that are not needed at once: first fit, large ones first."""
     places: dict[int, str] = {}
     for pointer, ends in (("x", network.inputs), ("y", network.outputs)):
         start = 0

@@ -29,6 +29,7 @@ ELEMENTWISE = {
     "Relu6": "relu6",
     "Sign": "sign",
 }
+LINES = {*ELEMENTWISE.values(), "leaky"}  # of a step's code
 _PASS_ON = ("Identity", "StopGradient", "PreventGradient", "Snapshot")
 _RESHAPES = ("Reshape", "Squeeze", "ExpandDims")
 

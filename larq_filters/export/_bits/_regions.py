@@ -3,9 +3,8 @@
 import collections
 from collections.abc import Sequence
 
-from larq_filters.export._bits._nodes import ELEMENTWISE, Node
+from larq_filters.export._bits._nodes import LINES, Node
 
-_LINES = {*ELEMENTWISE.values(), "leaky"}
 _PRODUCERS = ("conv", "pool")
 
 
@@ -64,14 +63,14 @@ class Regions:
             joins = (
                 id(node) not in self._kept
                 and len(roots) == 1
-                and node.kind in (*_LINES, *_PRODUCERS)
+                and node.kind in (*LINES, *_PRODUCERS)
                 and all(self._joins(node, user) for user in self._users[id(node)])
             )
             self._roots[id(node)] = roots.pop() if joins else id(node)
 
     @staticmethod
     def _joins(node: Node, user: Node) -> bool:
-        return (user.kind in _LINES or user.kind == "binarize") and node.shape == user.shape
+        return (user.kind in LINES or user.kind == "binarize") and node.shape == user.shape
 
     def _conflicts(self) -> set[int]:
         """Nodes to keep, so that no region has two producers."""

@@ -24,9 +24,7 @@ def rewrite(outputs: Sequence[Node]) -> list[Node]:
         source = sign.inputs[0]
         if not isinstance(source, Node) or users[id(source)] != 1 or not _moves(source):
             continue
-        before = [
-            Node("binarize", sign.name, (i,), i.shape, i.tensor) for i in source.nodes
-        ]
+        before = [Node("binarize", sign.name, (i,), i.shape, i.tensor) for i in source.nodes]
         sign.kind, sign.inputs, sign.attributes = source.kind, tuple(before), source.attributes
         if sign.kind == "pad":
             value = 1.0 if source.attributes["value"] >= 0.0 else -1.0

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from larq_filters.export._bits import _code
 from larq_filters.export._bits._network import Network, Step, Window, unpack
@@ -83,7 +84,7 @@ class _Run:
             return np.where(passes != flips, np.float32(1), np.float32(-1))
         if output.kind == "int" or (output.kind == "bits" and step.kind == "max"):
             return sums
-        largest = np.float32(0)
+        largest: Any = 0.0
 
         def operand(name: str) -> np.ndarray:
             nonlocal largest

@@ -1,0 +1,125 @@
+"""Whether a packed network computes what the model computes."""
+
+import dataclasses
+from typing import Any
+
+from larq_filters.export import _model, _verify
+from larq_filters.export._bits import _compiled, _run
+from larq_filters.export._bits._network import Network
+from larq_filters.export._verify import Mismatch, Verification
+
+import numpy as np
+import tensorflow as tf
+
+_FEW = 16  # samples for the C program, which is compared with NumPy bit for bit
+
+
+@dataclasses.dataclass(frozen=True)
+class BitsVerification(Verification):
+    """How all outputs of a packed network differ from the model's; prints as a table.
+
+    Args:
+        outputs: One `Difference` for each output, in the order of the model.
+        samples: Number of samples.
+        tolerance: The largest relative difference that counts as equal.
+        near: Samples in which a sign of floats is within rounding (32 float32 units of the largest
+            operand) of its edge, so that Keras may decide it otherwise.
+        unexplained: Samples beyond the tolerance that are not among them.
+        compiler: What compiled the C program, whose outputs were equal bit for bit on the first 16
+            samples; empty if there is none.
+
+    Example:
+        >>> difference = lqf.export.Difference("logits", 1e-6, 1e-7, 1.0, 0.0)
+        >>> print(lqf.export.BitsVerification((difference,), 100, 1e-3, 2, 0, "cc"))
+        output                    absolute   relative   same arg max   beyond 0.001
+        logits                     1.0e-06    1.0e-07        100.00%          0.00%
+        next to a sign's edge   2 of 100 samples; 0 others are beyond
+        C program               equal bit for bit, compiled by cc
+    """
+
+    near: int
+    unexplained: int
+    compiler: str
+
+    def __str__(self) -> str:
+        program = (
+            f"equal bit for bit, compiled by {self.compiler}"
+            if self.compiler
+            else "not compiled here, as there is no cc"
+        )
+        return (
+            f"{super().__str__()}\n"
+            f"next to a sign's edge   {self.near} of {self.samples} samples; {self.unexplained} "
+            "others are beyond\n"
+            f"C program               {program}"
+        )
+
+
+def verify(
+    network: Network,
+    model: tf.keras.Model,
+    inputs: Any,
+    *,
+    tolerance: float | None,
+    allowed: float,
+    compiler: str | None,
+) -> BitsVerification:
+    """Runs a network and its model on the same samples, and compares; see `Bits.verify`."""
+    names = [name for name, _ in network.inputs]
+    specs = [tf.TensorSpec(network.tensors[n].shape, tf.float32) for _, n in network.inputs]
+    arrays = _verify.arrange(inputs, names, specs)
+    if tolerance is None:
+        tolerance = 0.1 if any(s.kind == "int8" for s in network.steps) else 1e-3
+    if not (tolerance >= 0.0 and 0.0 <= allowed < 1.0):
+        raise ValueError(
+            "tolerance is 0 or more and allowed is in [0, 1). "
+            f"Received: tolerance={tolerance}, allowed={allowed}"
+        )
+    known = tf.nest.flatten(_model.input_structure(model))
+    _verify.check_shapes("inputs", [k.shape[1:] for k in known], [s.shape[1:] for s in specs])
+    expected = _verify.predict(model, arrays)
+    _verify.check_finite([name for name, _ in network.outputs], expected)
+    got, near = _run.run(network, arrays)
+    _verify.check_shapes("outputs", [e.shape for e in expected], [g.shape for g in got])
+    result = _verify.compare([name for name, _ in network.outputs], got, expected, tolerance)
+    unexplained = int((_beyond(got, expected, tolerance) & ~near).sum())
+    compiler = _compiled.compiler() if compiler is None else compiler
+    if compiler:
+        _check_program(network, compiler, [a[:_FEW] for a in arrays], [g[:_FEW] for g in got])
+    proof = BitsVerification(
+        result.outputs, result.samples, tolerance, int(near.sum()), unexplained, compiler or ""
+    )
+    if unexplained > allowed * result.samples:
+        worst = max(result.outputs, key=lambda output: (output.beyond, output.relative))
+        raise Mismatch(
+            f"the bits compute something else than the model: output '{worst.name}' differs by up "
+            f"to {worst.absolute:.3g}, which is {worst.relative:.3g} of its largest value, and "
+            f"{unexplained} of {result.samples} samples differ by more than the tolerance without "
+            "a sign next to its edge. Give the model that the bits were made of; with 8-bit real "
+            "layers, `allowed` takes a share of samples. Received: "
+            f"tolerance={tolerance:g}, allowed={allowed:g}"
+        )
+    return proof
+
+
+def _beyond(got: list[np.ndarray], expected: list[np.ndarray], tolerance: float) -> np.ndarray:
+    """Which samples differ by more than the tolerance in any output."""
+    beyond = np.zeros(len(got[0]), bool)
+    for one, two in zip(got, expected, strict=True):
+        distance = np.abs(one.astype(np.float64) - two).reshape(len(two), -1).max(1)
+        beyond |= ~(distance <= tolerance * (np.abs(two).max() or 1.0))
+    return beyond
+
+
+def _check_program(
+    network: Network, compiler: str, inputs: list[np.ndarray], expected: list[np.ndarray]
+) -> None:
+    with _compiled.compiled(network, compiler) as predict:
+        for (name, _), one, two in zip(network.outputs, predict(inputs), expected, strict=True):
+            if not np.array_equal(one, two, equal_nan=True):
+                raise Mismatch(
+                    "the C program computes something else than the same bits in NumPy: look for "
+                    "a compiler that does not round each operation to float32. Received: "
+                    f"output '{name}', which differs by {np.abs(one - two).max():.3g}, compiled "
+                    f"by {compiler}"
+                )
