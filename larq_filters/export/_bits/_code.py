@@ -26,8 +26,8 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
 _UNIT = float(np.finfo(np.float32).eps) / 2.0
 
 
-def evaluate(code: Sequence[tuple[str, ...]], operand: Callable[[str], Any]) -> Any:
-    """The result of the last line, or the sum where there is none.
+def evaluate(code: Sequence[tuple[str, ...]], operand: Callable[[str], Any]) -> list[Any]:
+    """The result of each line.
 
     Args:
         code: Lines of operation and operands.
@@ -37,7 +37,7 @@ def evaluate(code: Sequence[tuple[str, ...]], operand: Callable[[str], Any]) -> 
     for name, *operands in code:
         values = [lines[int(a[1:])] if is_line(a) else operand(a) for a in operands]
         lines.append(OPERATIONS[name](*values))
-    return lines[-1] if lines else operand("sum")
+    return lines
 
 
 def with_error(

@@ -1,15 +1,16 @@
 """A network run in NumPy, in the same order of float32 operations as the C program."""
 
+import functools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from larq_filters.export._bits import _code
-from larq_filters.export._bits._network import Network, Step, Window, unpack
+from larq_filters.export._bits._network import Network, Step, Window, is_tensor, unpack
 
 import numpy as np
 
 _SAMPLES = 32  # at once
+_EXACT = ("copy", "neg", "abs", "relu", "relu6", "max", "min", "sign")  # round nothing
 _NEAR = 32.0 * float(np.finfo(np.float32).eps)
 
 
@@ -47,6 +48,7 @@ class _Run:
         self._samples = len(inputs[0])
         self.near = np.zeros(self._samples, bool)
         self.values: dict[int, np.ndarray] = {}
+        self._sizes: dict[int, np.ndarray] = {}  # of what floats were rounded beside; 0 is exact
         for (_, number), x in zip(network.inputs, inputs, strict=True):
             self._set(number, x.astype(np.float32))
         for step in network.steps:
@@ -64,19 +66,29 @@ class _Run:
         self.values[number] = values.reshape(self._samples, tensor.positions, tensor.channels)
 
     def _get(self, number: int) -> np.ndarray:
+        return self._shaped(number, self.values[self._network.root(number)])
+
+    def _size(self, number: int) -> np.ndarray:
+        root = self._network.root(number)
+        sizes = self._sizes.get(root, np.zeros(1, np.float32))
+        return self._shaped(number, np.broadcast_to(sizes, self.values[root].shape))
+
+    def _shaped(self, number: int, values: np.ndarray) -> np.ndarray:
         tensor = self._network.tensors[number]
-        values = self.values[self._network.root(number)]
         return values.reshape(self._samples, tensor.positions, tensor.channels)
 
     def _make(self, step: Step) -> np.ndarray:
         network, output = self._network, self._network.tensors[step.output]
         if step.kind == "concat":
+            if output.kind == "float":
+                self._sizes[step.output] = np.concatenate([*map(self._size, step.inputs)], -1)
             return np.concatenate([self._get(number) for number in step.inputs], -1)
         if step.kind == "copy":
             return self._get(step.inputs[0])
         if step.kind == "quantize":
             scaled = self._get(step.inputs[0]) * network.arrays[step.weights]
-            return np.trunc(np.clip(scaled, -127, 127) + np.copysign(np.float32(0.5), scaled))
+            clipped = np.clip(scaled, np.float32(-127), np.float32(127))
+            return np.trunc(clipped + np.copysign(np.float32(0.5), clipped))
         sums = self._sums(step)
         if step.thresholds:
             flips = unpack(network.arrays[step.flips], output.channels) > 0
@@ -84,26 +96,45 @@ class _Run:
             return np.where(passes != flips, np.float32(1), np.float32(-1))
         if output.kind == "int" or (output.kind == "bits" and step.kind == "max"):
             return sums
-        largest: Any = 0.0
 
         def operand(name: str) -> np.ndarray:
-            nonlocal largest
             if name == "sum":
-                value = sums.astype(np.float32)
-            elif name[0] == "t":
-                value = self._get(int(name[1:])).astype(np.float32)
-            else:
-                value = network.arrays[name]
-            largest = np.maximum(largest, np.abs(value))
-            return value
+                return sums.astype(np.float32)
+            if is_tensor(name):
+                return self._get(int(name[1:])).astype(np.float32)
+            return network.arrays[name]
 
-        values = np.asarray(_code.evaluate(step.code, operand), np.float32)
-        if output.kind == "bits":
-            close = np.broadcast_to(np.abs(values) <= _NEAR * largest, values.shape)
-            self.near |= close.reshape(self._samples, -1).any(1)
-            return np.where(values >= 0, np.float32(1), np.float32(-1))
-        shape = (self._samples, output.positions, output.channels)
-        return np.broadcast_to(values, shape)
+        lines = _code.evaluate(step.code, operand)
+        values = np.asarray(lines[-1] if lines else sums, np.float32)
+        values = np.broadcast_to(values, (self._samples, output.positions, output.channels))
+        size = self._rounded_beside(step, lines)
+        if output.kind == "float":
+            self._sizes[step.output] = size
+            return values
+        near = (np.abs(values) <= _NEAR * size) & (size > 0.0)
+        self.near |= near.reshape(self._samples, -1).any(1)
+        return np.where(values >= 0, np.float32(1), np.float32(-1))
+
+    def _rounded_beside(self, step: Step, lines: Sequence[np.ndarray]) -> np.ndarray:
+        """How large the numbers were that a step's results were rounded beside."""
+        rounds = any(name not in _EXACT for name, *_ in step.code)
+        sizes = [np.abs(line) for line in lines] if rounds else []
+        sizes += [self._size(int(a[1:])) for line in step.code for a in line if is_tensor(a)]
+        if step.window is not None and step.kind in ("real", "signs", "average", "max"):
+            x = np.abs(self._get(step.inputs[0])).reshape(self._samples, -1)
+            if step.kind == "max":
+                size = self._size(step.inputs[0]).reshape(self._samples, -1).max(1)
+            elif step.kind == "average":
+                size = x.max(1)
+            elif step.kind == "signs":
+                size = x.mean(1) * np.float32(step.window.taps)
+            if step.kind == "real":
+                kernel = np.abs(self._network.arrays[step.weights])
+                terms = kernel.reshape(-1, kernel.shape[-1]).sum(0)
+                sizes.append(x.mean(1)[:, None, None] * terms)
+            else:
+                sizes.append(size[:, None, None])
+        return functools.reduce(np.maximum, sizes, np.zeros((1, 1, 1), np.float32))
 
     def _sums(self, step: Step) -> np.ndarray:
         if step.kind == "map":
@@ -119,8 +150,7 @@ class _Run:
             weights = np.moveaxis(signs, 0, -1)
         parts = np.split(patches, window.groups, -1)
         kernels = np.split(weights, window.groups, -1)
-        exact = step.kind in ("binary", "int8")
-        add = _add_exactly if exact else _add_in_order
+        add = _add_exactly if step.kind in ("binary", "int8") else _add_in_order
         made = [add(p, k) for p, k in zip(parts, kernels, strict=True)]
         return np.concatenate(made, -1)
 
