@@ -60,7 +60,8 @@ def read_header(text):
     for kind, name, size, body in re.findall(
         r"static const (\w+) (\w+)\[(\d+)\] = \{(.*?)\};", text, re.DOTALL
     ):
-        numbers = [token.strip().rstrip("fu") for token in body.split(",")]
+        end = "f" if kind == "float" else "u"
+        numbers = [token.strip().removesuffix(end) for token in body.split(",")]
         values = [float(n) if kind == "float" else int(n, 0) for n in numbers]
         arrays[name] = np.array(values, types[kind])
         assert len(values) == int(size)
