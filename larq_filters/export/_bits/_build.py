@@ -91,7 +91,7 @@ class _Builder:
 
     def _add_array(self, role: str, values: Any) -> str:
         name = f"s{len(self._steps)}.{role}"
-        self._arrays[name] = np.ascontiguousarray(values)
+        self._arrays[name] = np.array(values, order="C")  # a copy, also of a single number
         return name
 
     def _add_step(
