@@ -5,7 +5,7 @@ from typing import Any
 
 from larq_filters.export._bits import _fold, _lines, _rewrite
 from larq_filters.export._bits._network import WORD, Network, Step, Tensor, Window, pack
-from larq_filters.export._bits._nodes import LINES, Graph, Node, refusal
+from larq_filters.export._bits._nodes import LINES, Graph, Node, plane, refusal
 from larq_filters.export._bits._regions import Regions
 
 import numpy as np
@@ -171,12 +171,9 @@ class _Builder:
         number = self._number(source)
         if known["mode"] == "average":
             number = self._as_floats(number, node.name)
-        height, width = known.get("in") or _plane(source.shape)
-        if known["out"] == (1, 1) and known["size"] != (height, width):
-            height, width = known["size"]  # over all positions of a shape of any rank
-        plane = (height, width), _plane_of(known["out"])
+        ends = known["in"], known["out"]
         sizes = (1, source.shape[-1], node.shape[-1], *known["size"])
-        window = _window(*plane, sizes, known["strides"], (1, 1), known["before"], 0)
+        window = _window(*ends, sizes, known["strides"], (1, 1), known["before"], 0)
         return {"kind": known["mode"], "inputs": (number,), "window": window}
 
     def _conv(self, node: Node) -> dict[str, Any]:
@@ -185,7 +182,7 @@ class _Builder:
         size = known["in"]
         if _is_pad(source):
             source, before, pad = self._unpadded(node, source)
-            size = _plane(source.shape)
+            size = plane(source.shape)
         number = self._number(source)
         rows, columns, channels, filters = weights.shape
         groups = source.shape[-1] // channels
@@ -294,15 +291,6 @@ def _is_pad(node: Node) -> bool:
 
 def _is_max(node: Node) -> bool:
     return node.attributes["mode"] == "max"
-
-
-def _plane(shape: Sequence[int]) -> tuple[int, int]:
-    return _plane_of(shape[1:-1])
-
-
-def _plane_of(size: Sequence[int]) -> tuple[int, int]:
-    height, width = (1, *size)[-2:]
-    return height, width
 
 
 def _window(

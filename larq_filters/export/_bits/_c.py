@@ -166,7 +166,7 @@ class _Writer:
             self._use("quantized")
             result = "quantized(sum)"
         elif output.kind == "bits":
-            if step.kind not in ("copy", "max"):
+            if not self._network.moves_bits(step):
                 result = f"{result} >= {'0.0f' if step.code or not is_int else '0'}"
             return [*lines, self._put(step.output, "c", result)]
         elif output.kind == "float" and not step.code and is_int:

@@ -24,12 +24,12 @@ class Folded:
     Args:
         thresholds: One for each channel; −(largest sum) where every sum passes.
         flips: Whether it is the other way round, for each channel.
-        edges: Channels in which rounding decides the sign of a sum.
+        edges: (channel, smallest, largest) sums whose sign the rounding of floats decides.
     """
 
     thresholds: np.ndarray
     flips: np.ndarray
-    edges: int
+    edges: tuple[tuple[int, int, int], ...]
 
 
 def fold(
@@ -56,14 +56,16 @@ def fold(
     size = max(1, _ELEMENTS // channels)
     first = last = np.zeros(channels, bool)
     turns, thresholds = np.zeros(channels, int), np.full(channels, -largest, np.int32)
-    edges = np.zeros(channels, bool)
+    low, high = np.full(channels, largest + 1), np.full(channels, -largest - 1)
     for start in range(-largest, largest + 1, size * step):
         sums = np.arange(start, min(start + size * step, largest + 1), step)
         values = np.repeat(sums[:, None].astype(np.float32), channels, 1)
         scaled = values if scale is None else values * scale
         fed = scaled.reshape(len(sums), *[1] * (len(shape) - 2), channels)
         signs = np.asarray(run(tf.constant(fed))).reshape(values.shape) >= 0.0
-        edges |= _is_near(code, constants, values, scale, largest).any(0)
+        near = _is_near(code, constants, values, scale, largest)
+        low = np.minimum(low, np.where(near, sums[:, None], largest + 1).min(0))
+        high = np.maximum(high, np.where(near, sums[:, None], -largest - 1).max(0))
         if start == -largest:
             first = last = signs[0]
         before = np.concatenate([last[None], signs[:-1]])
@@ -75,7 +77,8 @@ def fold(
         return None
     # Constant signs: every sum passes the threshold, flipped or not.
     flips = np.where(turns == 1, first, ~first)
-    return Folded(thresholds.astype(np.int32), flips, int(edges.sum()))
+    edges = tuple((int(c), int(low[c]), int(high[c])) for c in np.flatnonzero(low <= high))
+    return Folded(thresholds.astype(np.int32), flips, edges)
 
 
 def _is_near(

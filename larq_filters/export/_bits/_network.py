@@ -122,7 +122,7 @@ class Step:
         thresholds: Name of the array of integers that a sum is compared with, or empty.
         flips: Name of the array of bits that turn the comparison, or empty.
         note: Why a sign is of floats.
-        edges: Channels whose threshold the rounding of floats decides.
+        edges: (channel, smallest, largest) sums whose sign the rounding of floats decides.
     """
 
     kind: str
@@ -135,7 +135,7 @@ class Step:
     thresholds: str = ""
     flips: str = ""
     note: str = ""
-    edges: int = 0
+    edges: tuple[tuple[int, int, int], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,6 +165,11 @@ class Network:
         """The tensors that a step reads, those of its code included."""
         more = [int(a[1:]) for line in step.code for a in line[1:] if is_tensor(a)]
         return (*step.inputs, *more)
+
+    def moves_bits(self, step: Step) -> bool:
+        """Whether the bits that a step makes are bits that it reads."""
+        kinds = {self.tensors[number].kind for number in (*step.inputs, step.output)}
+        return step.kind in ("copy", "concat", "max") and kinds == {"bits"}
 
     def to_dict(self) -> dict[str, Any]:
         """All but the arrays, of types that JSON has."""

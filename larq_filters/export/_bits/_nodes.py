@@ -204,13 +204,14 @@ class Graph:
             if axes != list(range(1, len(before) - 1)):
                 raise refusal(op, "it pools over other axes than positions", "pool positions")
             size = (math.prod(before[1:-2]), before[-2])
-            known = {"size": size, "strides": (1, 1), "before": (0, 0), "out": (1, 1)}
+            known = {"in": size, "size": size, "strides": (1, 1), "before": (0, 0), "out": (1, 1)}
         else:
             if op.get_attr("data_format") != b"NHWC":
                 raise refusal(op, "its channels come first", "use channels_last")
             size, strides = (tuple(op.get_attr(a)[1:3]) for a in ("ksize", "strides"))
             pads = _same(before, shape, size, strides, (1, 1)) if _is_same(op) else (0, 0)
-            known = {"size": size, "strides": strides, "before": pads, "out": shape[1:3]}
+            known = {"in": plane(before), "size": size, "strides": strides, "before": pads}
+            known["out"] = shape[1:3]
         return Node("pool", name, values[:1], shape, tensor, {"mode": kind, **known})
 
     def _conv(self, op: Any, name: str, values: Any, shape: Any, tensor: Any) -> Node:
@@ -239,7 +240,7 @@ class Graph:
                 elif conv.get_attr("padding") == b"EXPLICIT":
                     pads = conv.get_attr("explicit_paddings")
                     before = (pads[2], pads[4])
-            known = {"in": _plane(x.shape), "out": _plane(shape), "strides": strides}
+            known = {"in": plane(x.shape), "out": plane(shape), "strides": strides}
         if conv.type == "DepthwiseConv2dNative":
             weights = weights.reshape(*weights.shape[:2], 1, -1)
         kernel = self._kernel(weights)
@@ -290,14 +291,15 @@ def _is_same(op: Any) -> bool:
     return op.get_attr("padding") == b"SAME"
 
 
-def _plane(shape: Sequence[int]) -> tuple[int, int]:
+def plane(shape: Sequence[int]) -> tuple[int, int]:
+    """Height and width of a shape with batch and channels; the height is 1 where there is one axis."""
     return (1, *shape[1:-1])[-2:]  # type: ignore[return-value]
 
 
 def _same(before: Any, after: Any, size: Any, strides: Any, dilations: Any) -> tuple[int, int]:
     """The rows above and the columns to the left that padding 'same' adds."""
     pads = []
-    for i, (one, two) in enumerate(zip(_plane(before), _plane(after), strict=True)):
+    for i, (one, two) in enumerate(zip(plane(before), plane(after), strict=True)):
         reach = (two - 1) * strides[i] + (size[i] - 1) * dilations[i] + 1
         pads.append(max(0, reach - one) // 2)
     return pads[0], pads[1]

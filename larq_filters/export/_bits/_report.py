@@ -153,8 +153,8 @@ def make_report(network: Network, accuracy: Mapping[str, float]) -> BitsReport:
 def _sign(network: Network, step: Step) -> str:
     if step.thresholds:
         return "thresholds"
-    moves = step.kind in ("copy", "concat", "max")
-    return "floats" if network.tensors[step.output].kind == "bits" and not moves else ""
+    is_bits = network.tensors[step.output].kind == "bits"
+    return "floats" if is_bits and not network.moves_bits(step) else ""
 
 
 def _record(network: Network, step: Step) -> BitsRecord:
@@ -166,6 +166,6 @@ def _record(network: Network, step: Step) -> BitsRecord:
         weights=taps,
         bytes=0 if kernel is None else kernel.nbytes,
         sign=_sign(network, step),
-        edges=step.edges,
+        edges=len(step.edges),
         reason=step.note,
     )

@@ -93,8 +93,11 @@ class _Run:
         if step.thresholds:
             flips = unpack(network.arrays[step.flips], output.channels) > 0
             passes = sums >= network.arrays[step.thresholds]
+            for channel, low, high in step.edges:
+                near = (sums[..., channel] >= low) & (sums[..., channel] <= high)
+                self.near |= near.any(1)
             return np.where(passes != flips, np.float32(1), np.float32(-1))
-        if output.kind == "int" or (output.kind == "bits" and step.kind == "max"):
+        if output.kind == "int" or network.moves_bits(step):
             return sums
 
         def operand(name: str) -> np.ndarray:
@@ -120,6 +123,10 @@ class _Run:
         rounds = any(name not in _EXACT for name, *_ in step.code)
         sizes = [np.abs(line) for line in lines] if rounds else []
         sizes += [self._size(int(a[1:])) for line in step.code for a in line if is_tensor(a)]
+        if step.kind == "binary" and step.code and step.code[0][:2] == ("mul", "sum"):
+            assert step.window is not None  # Keras adds ± the scale, and rounds each time
+            scale = np.abs(self._network.arrays[step.code[0][2]])
+            sizes.append(np.atleast_1d(scale * np.float32(step.window.taps)))
         if step.window is not None and step.kind in ("real", "signs", "average", "max"):
             x = np.abs(self._get(step.inputs[0])).reshape(self._samples, -1)
             if step.kind == "max":
