@@ -13,10 +13,16 @@ INPUTS = ("ste_sign", "approx_sign", "swish_sign")
 
 
 def kernel(rng):
+    """The quantizer of a kernel, and whether there is a bias.
+
+    A kernel of ± one scale gets one: Keras adds these scales one by one, so that a sum which is 0
+    becomes a number next to 0, whose sign nobody knows before.
+    """
     choice = rng.integers(4)
     if choice == 0:
-        return "magnitude_aware_sign"
-    return lq.quantizers.NoOp(precision=1) if choice == 1 else "ste_sign"
+        return {"kernel_quantizer": "magnitude_aware_sign", "use_bias": True}
+    quantizer = lq.quantizers.NoOp(precision=1) if choice == 1 else "ste_sign"
+    return {"kernel_quantizer": quantizer, "use_bias": bool(rng.integers(2))}
 
 
 def binary_conv(rng, x, filters, strides=1, **fixed):
@@ -30,9 +36,8 @@ def binary_conv(rng, x, filters, strides=1, **fixed):
         "padding": str(rng.choice(["same", "valid"])),
         "pad_values": float(rng.choice([1.0, 0.0, -1.0])),
         "groups": groups,
-        "use_bias": bool(rng.integers(2)),
         "input_quantizer": str(rng.choice(INPUTS)),
-        "kernel_quantizer": kernel(rng),
+        **kernel(rng),
     }
     if strides == 1 and groups == 1 and room > 4 and rng.integers(4) == 0:
         options["dilation_rate"] = 2
@@ -100,8 +105,8 @@ def network(seed):
         x = layers.GlobalMaxPooling2D()(x)
     else:
         x = layers.Flatten()(x)
-        dense = Q.QuantDense(9, input_quantizer="ste_sign", kernel_quantizer=kernel(rng))
-        x = between(rng, dense(x)) if last == 2 else x
+        if last == 2:
+            x = between(rng, Q.QuantDense(9, input_quantizer="ste_sign", **kernel(rng))(x))
     if rng.integers(3):
         x = layers.Dense(5)(x)
     return randomize(tf.keras.Model(inputs, x), seed)

@@ -292,7 +292,7 @@ def _is_same(op: Any) -> bool:
 
 
 def plane(shape: Sequence[int]) -> tuple[int, int]:
-    """Height and width of a shape with batch and channels; the height is 1 where there is one axis."""
+    """Height and width of a shape with batch and channels; the height is 1 where there is none."""
     return (1, *shape[1:-1])[-2:]  # type: ignore[return-value]
 
 

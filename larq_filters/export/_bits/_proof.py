@@ -24,7 +24,8 @@ class BitsVerification(Verification):
         tolerance: The largest relative difference that counts as equal.
         near: Samples in which a sign of floats is within rounding (32 float32 units of the largest
             operand) of its edge, so that Keras may decide it otherwise.
-        unexplained: Samples beyond the tolerance that are not among them.
+        unexplained: Samples beyond the tolerance that are not among them; if all samples are among
+            them, all that are beyond.
         compiler: What compiled the C program, whose outputs were equal bit for bit on the first 16
             samples; empty if there is none.
 
@@ -82,7 +83,9 @@ def verify(
     got, near = _run.run(network, arrays)
     _verify.check_shapes("outputs", [e.shape for e in expected], [g.shape for g in got])
     result = _verify.compare([name for name, _ in network.outputs], got, expected, tolerance)
-    unexplained = int((_beyond(got, expected, tolerance) & ~near).sum())
+    beyond = _beyond(got, expected, tolerance)
+    # Where every sample is next to an edge, there is none that shows that the rest is right.
+    unexplained = int(beyond.sum() if near.all() else (beyond & ~near).sum())
     compiler = _compiled.compiler() if compiler is None else compiler
     if compiler:
         _check_program(network, compiler, [a[:_FEW] for a in arrays], [g[:_FEW] for g in got])
@@ -95,9 +98,10 @@ def verify(
             f"the bits compute something else than the model: output '{worst.name}' differs by up "
             f"to {worst.absolute:.3g}, which is {worst.relative:.3g} of its largest value, and "
             f"{unexplained} of {result.samples} samples differ by more than the tolerance without "
-            "a sign next to its edge. Give the model that the bits were made of; with 8-bit real "
-            "layers, `allowed` takes a share of samples. Received: "
-            f"tolerance={tolerance:g}, allowed={allowed:g}"
+            f"a sign next to its edge, which {int(near.sum())} have. Give the model that the bits "
+            "were made of; where all samples have such a sign, and with 8-bit real layers, "
+            f"`allowed` takes a share of samples. Received: tolerance={tolerance:g}, "
+            f"allowed={allowed:g}"
         )
     return proof
 
