@@ -1,9 +1,10 @@
-"""`python -m larq_filters export`: a saved model to a packed .tflite file, in build scripts."""
+"""`larq-filters export`: a saved model to a packed file, or to a C program, in build scripts."""
 
 import argparse
 import importlib
 import json
 import os
+import pathlib
 import sys
 import zipfile
 from typing import Any
@@ -13,6 +14,7 @@ from larq_filters import _files, export
 import numpy as np
 import tensorflow as tf
 
+FORMATS = ("tflite", "npz", "c")
 DONE, REFUSED, USAGE, NOT_PACKED, MISMATCH = range(5)
 
 # What Keras says of a class that it does not know; the last, where it takes its name for a layer.
@@ -25,6 +27,7 @@ _EPILOG = f"""exit codes:
   {NOT_PACKED}  --strict: a layer that asks for 1-bit weights was not packed
   {MISMATCH}  --verify: the file computes something else than the model
 Unless it is {DONE}, OUT is what it was before, and why is one sentence on stderr.
+--format c writes a header beside OUT, with its name and the ending .h.
 """
 
 
@@ -32,14 +35,18 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Adds `export` to the subcommands of a parser, with `run` as its default `run`."""
     parser = subparsers.add_parser(
         "export",
-        help="pack a saved larq model into a .tflite file",
-        description="Converts a saved larq model to a .tflite file for Larq Compute Engine, whose "
-        "binary layers are packed to 1 bit per weight, and prints what became of each layer.",
+        help="pack a saved larq model into a .tflite file, a .npz file or a C program",
+        description="Converts a saved larq model, packs its binary layers to 1 bit per weight, and "
+        "prints what became of each layer. Larq Compute Engine runs tflite; npz has the bits for "
+        "NumPy; c is a C99 program without libraries.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", metavar="MODEL", help="a .keras or .h5 file, or a SavedModel")
-    parser.add_argument("out", metavar="OUT", help="the .tflite file to write")
+    parser.add_argument("out", metavar="OUT", help="the file to write")
+    parser.add_argument(
+        "--format", choices=FORMATS, help="default: OUT's ending, tflite if it is another"
+    )
     parser.add_argument(
         "--strict", action="store_true", help="fail where a layer that asks for 1 bit is not packed"
     )
@@ -59,12 +66,19 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="share of samples that may differ by more, as rounding may turn a sign; default: 0",
     )
     parser.add_argument("--report", metavar="FILE", help="write the report as JSON, too")
-    parser.add_argument("--target", choices=export.TARGETS, default="arm", help="default: arm")
+    parser.add_argument(
+        "--target", choices=export.TARGETS, default="arm", help="of tflite; default: arm"
+    )
     parser.add_argument(
         "--no-pack-dense",
         dest="pack_dense",
         action="store_false",
-        help="leave QuantDense layers in floats",
+        help="of tflite: leave QuantDense layers in floats",
+    )
+    parser.add_argument(
+        "--int8",
+        metavar="SAMPLES",
+        help="of npz and c: real layers in 8 bits, with scales from such samples as for --verify",
     )
     parser.add_argument(
         "--import",
@@ -112,9 +126,22 @@ def _export(args: argparse.Namespace) -> None:
                 "a module of --import cannot be imported. Received: "
                 f"'{name}', {type(error).__name__}: {error}"
             ) from error
+    ending = pathlib.Path(args.out).suffix[1:]
+    to = args.format or (ending if ending in FORMATS else "tflite")
+    if to == "tflite" and args.int8:
+        raise ValueError("--int8 is for --format npz or c. Received: --format tflite")
+    if to != "tflite" and (args.target != "arm" or not args.pack_dense):
+        raise ValueError(
+            f"--target and --no-pack-dense are for --format tflite. Received: --format {to}"
+        )
     samples = None if args.verify is None else _samples(args.verify)
+    representative = None if args.int8 is None else _samples(args.int8)
     model = _load(args.model)
-    exported = export.convert(model, pack_dense=args.pack_dense, target=args.target)
+    exported: export.Exported | export.Bits
+    if to == "tflite":
+        exported = export.convert(model, pack_dense=args.pack_dense, target=args.target)
+    else:
+        exported = export.bits(model, representative=representative)
     print(exported.report)
     if args.strict:
         exported.report.check_packed()
@@ -125,7 +152,10 @@ def _export(args: argparse.Namespace) -> None:
         )
         print(f"\n{verification}")
         result["verification"] = verification.to_dict()
-    exported.save(args.out)
+    if to == "c" and isinstance(exported, export.Bits):
+        exported.to_c(args.out)
+    else:
+        exported.save(args.out)
     if args.report is not None:
         _files.write(args.report, (json.dumps(result, indent=2) + "\n").encode())
 

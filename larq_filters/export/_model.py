@@ -15,7 +15,7 @@ def check(model: Any) -> None:
                 f"tf.keras after `import larq_filters`. Received: {kind}"
             )
         raise TypeError(
-            "convert takes a model of Keras 2 (tf.keras.Model); a file is loaded with "
+            "export takes a model of Keras 2 (tf.keras.Model); a file is loaded with "
             f"tf.keras.models.load_model first. Received: {kind}"
         )
     if not model.built:

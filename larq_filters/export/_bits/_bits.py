@@ -109,11 +109,7 @@ class Bits:
             ValueError: A name is none in C.
             OSError: It cannot be written.
         """
-        from larq_filters import __version__
-
-        name = _c_name(pathlib.Path(path).stem, function)
-        text = _header.header(self._network, name, function, __version__)
-        _files.write(path, text.encode())
+        _files.write(path, self._header(_c_name(pathlib.Path(path).stem, function), function))
 
     def to_c(self, path: str | os.PathLike[str], *, function: str = "predict") -> None:
         """Writes a C99 program, and the header that it includes beside it.
@@ -127,13 +123,17 @@ class Bits:
             function: Name of the C function.
 
         Raises:
-            ValueError: A name is none in C.
+            ValueError: A name is none in C, or the path does not end in .c.
             OSError: It cannot be written.
         """
         path = pathlib.Path(path)
-        text = _c.program(self._network, _c_name(path.stem, function), function)
-        self.to_header(path.with_suffix(".h"), function=function)
-        _files.write(path, text.encode())
+        if path.suffix != ".c":
+            raise ValueError(f"a C program's file ends in .c: name it so. Received: '{path}'")
+        name = _c_name(path.stem, function)
+        text = _c.program(self._network, name, function)
+        with _files.replaced(path) as c, _files.replaced(path.with_suffix(".h")) as h:
+            c.write_bytes(text.encode())
+            h.write_bytes(self._header(name, function))
 
     def verify(
         self,
@@ -171,6 +171,11 @@ class Bits:
         return _proof.verify(
             self._network, model, inputs, tolerance=tolerance, allowed=allowed, compiler=compiler
         )
+
+    def _header(self, name: str, function: str) -> bytes:
+        from larq_filters import __version__
+
+        return _header.header(self._network, name, function, __version__).encode()
 
     @property
     def _specs(self) -> list[tf.TensorSpec]:
@@ -269,10 +274,12 @@ def load_bits(path: str | os.PathLike[str]) -> Bits:
 
 def _c_name(stem: str, function: str) -> str:
     """What a file's arrays begin with."""
+    taken = {*_KEYWORDS.split(), *_c.NAMES}
     for name in (stem, function):
-        if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or name in _KEYWORDS.split():
+        if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or name in taken:
             raise ValueError(
                 "the name of the file, without its ending, and of the function become names in C: "
-                f"use letters, digits and underscores. Received: '{name}'"
+                "use letters, digits and underscores, and no name that C or the program has "
+                f"already. Received: '{name}'"
             )
     return stem

@@ -25,6 +25,7 @@ _CALLS = {
     "sign": "(float)({0} > 0.0f) - (float)({0} < 0.0f)",
     "copy": "{0}",
 }
+NAMES = ("window", *_kernels.NAMES, *_memory.BUFFERS.values())  # at the top of the program
 _TYPES = {"float": "float", "bits": "uint32_t", "int": "int32_t", "int8": "int8_t"}
 
 

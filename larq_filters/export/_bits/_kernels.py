@@ -214,6 +214,7 @@ static float average(const window *w, const float *input, int32_t position, int3
 }
 """,
 }
+NAMES = tuple(_PARTS)
 _NEEDS = {"signs_sum": ("bit",), "bit_max": ("bit",), "binary_sum": ("ones",)}
 _WINDOWS = tuple(name for name in _PARTS if name.endswith(("_sum", "_max")) or name == "average")
 

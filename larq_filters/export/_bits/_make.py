@@ -7,6 +7,7 @@ from larq_filters.export._bits import _build
 from larq_filters.export._bits._network import Network
 from larq_filters.export._bits._nodes import Graph
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -18,7 +19,15 @@ def network(model: tf.keras.Model) -> Network:
     for layer in clone._flatten_layers():
         _open(layer)
     traced = _trace.trace(clone, kernels, structure)
-    return _build.build(Graph(traced, kernels))
+    made = _build.build(Graph(traced, kernels))
+    for name, array in made.arrays.items():
+        if not np.isfinite(array).all():
+            layer = made.steps[int(name[1 : name.index(".")])].name
+            raise ValueError(
+                f"layer '{layer}' has weights that are not finite, which C cannot hold: train the "
+                f"model again. Received: {int((~np.isfinite(array)).sum())} such numbers"
+            )
+    return made
 
 
 def _open(layer: Any) -> None:

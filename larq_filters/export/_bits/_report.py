@@ -8,6 +8,7 @@ from typing import Any
 from larq_filters._text import WIDTH, table
 from larq_filters.export._bits import _memory
 from larq_filters.export._bits._network import Network, Step
+from larq_filters.export._report import NotPacked
 
 _KINDS = {"binary": "1 bit", "signs": "1 bit, real input", "real": "float", "int8": "int8"}
 
@@ -86,6 +87,19 @@ class BitsReport:
     def to_dict(self) -> dict[str, Any]:
         """All of it, of types that JSON has."""
         return {**dataclasses.asdict(self), "layers": [dataclasses.asdict(r) for r in self.layers]}
+
+    def check_packed(self) -> None:
+        """Refuses a network without 1-bit weights.
+
+        Raises:
+            NotPacked: No layer has any.
+        """
+        if not any(r.kind in ("binary", "signs") for r in self.layers):
+            raise NotPacked(
+                "strict export is for models with 1-bit weights, and no layer asks for any: set a "
+                "kernel quantizer such as 'ste_sign', or export without strict. Received: "
+                f"{sum(r.weights > 0 for r in self.layers)} layers with weights"
+            )
 
     def __str__(self) -> str:
         rows = [("layer", "weights", "bytes", "", "sign", "edges")]
