@@ -46,7 +46,7 @@ def binary_conv(rng, x, filters, strides=1, **fixed):
 
 def between(rng, x):
     """What may be between a binary layer and the next sign."""
-    for _ in range(rng.integers(0, 4)):
+    for _ in range(rng.integers(0, 3)):
         choice = rng.integers(6)
         if choice <= 1:
             x = layers.BatchNormalization(scale=bool(rng.integers(4)))(x)
@@ -96,7 +96,7 @@ def network(seed):
     else:
         x = layers.Conv2D(8, 3, padding="same", use_bias=False)(x)
     x = layers.BatchNormalization()(x)
-    for _ in range(rng.integers(1, 4)):
+    for _ in range(rng.integers(1, 3)):
         x = block(rng, x)
     last = rng.integers(4)
     if last == 0:

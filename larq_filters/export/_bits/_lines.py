@@ -40,7 +40,7 @@ def code(
 
     for member in members:
         if member.kind in LINES:
-            roles = (f"c{len(made)}", f"c{len(made)}b")
+            roles = (f"c{len(made)}a", f"c{len(made)}")
             made.append((member.kind, *map(operand, member.inputs, roles)))
             lines[id(member)] = len(made) - 1
     if not made and producer is None:
