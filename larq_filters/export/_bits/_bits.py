@@ -39,9 +39,30 @@ class Bits:
     once, it stays in floats, and the report says so.
 
     **The .npz file** has an array for each entry of `arrays`, named 's', the number of the step, a
-    dot and what it is: 'kernel', 'thresholds', 'flips', 'scale', 'scales', or 'c' and the number
-    of the line of code that uses it. The array 'network' is JSON in UTF-8: the inputs, the outputs,
-    the tensors and the steps, in the order in which they run.
+    dot and what it is: 'kernel', 'thresholds', 'flips', 'scale' (the factor of what becomes int8),
+    'scales' (of int8 sums), or 'c' and the number of the line of code that uses it. A constant is
+    one number, one for each channel, or of shape (positions, channels). The array 'network' is JSON
+    in UTF-8:
+
+    - 'version': 1. 'sha256': of all the rest. 'accuracy': that of the report.
+    - 'inputs', 'outputs': name and number of the tensor, in the order of the model.
+    - 'tensors': the 'kind' ('float', 'bits', 'int' for sums of ±1, 'int8'), the 'shape' with a
+      batch axis of 1, and the 'alias': the number of the tensor that it is in another shape, or −1.
+    - 'steps', in the order in which they run: the 'kind', the 'name' of the layer, the tensors
+      'inputs' and 'output', and as far as they apply 'window', the arrays 'weights', 'thresholds'
+      and 'flips', 'code', and, for the report, 'note' and 'edges'. Kinds are 'binary' (±1 times ±1),
+      'signs' (reals times ±1), 'real' and 'int8' convolutions and dense layers; 'max' and 'average'
+      over the positions inside of the input; 'map' (code only), 'copy' (bits in another shape),
+      'concat' (of channels), and 'quantize' (times 'scale', half away from 0, within ±127).
+    - A 'window' has the 'height' and 'width' of the input, its 'channels' in each of the 'groups',
+      'out_height' and 'out_width', its own 'rows' and 'columns', 'strides' and 'dilations' (both
+      for rows and columns), 'top' and 'left' (the padding there), 'filters' (channels of the
+      output) and 'pad': what bits are padded with, 1, −1 or 0 for nothing. Reals are with 0.
+    - A line of 'code' is an operation and its operands in float32: 'sum' (what the step has before
+      its code), 'v' and the number of a line, 't' and the number of a tensor, or an array. The
+      output is the last line, as a sign (+1 where it is ≥ 0) if the tensor is of bits. Operations
+      are add, sub, mul, div, max, min, neg, abs, square, relu, relu6, sign, copy, and leaky (its
+      first operand, times the second where it is not above 0).
 
     Attributes:
         arrays: All arrays, by name.

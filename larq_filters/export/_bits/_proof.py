@@ -1,16 +1,26 @@
 """Whether a packed network computes what the model computes."""
 
+import contextlib
+import ctypes
 import dataclasses
+import math
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from larq_filters.export import _model, _verify
-from larq_filters.export._bits import _compiled, _run
+from larq_filters.export._bits import _c, _header, _run
 from larq_filters.export._bits._network import Network
 from larq_filters.export._verify import Mismatch, Verification
 
 import numpy as np
 import tensorflow as tf
 
+Predict = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 _FEW = 16  # samples for the C program, which is compared with NumPy bit for bit
 
 
@@ -86,7 +96,7 @@ def verify(
     beyond = _beyond(got, expected, tolerance)
     # Where every sample is next to an edge, there is none that shows that the rest is right.
     unexplained = int(beyond.sum() if near.all() else (beyond & ~near).sum())
-    compiler = _compiled.compiler() if compiler is None else compiler
+    compiler = _compiler() if compiler is None else compiler
     if compiler:
         _check_program(network, compiler, [a[:_FEW] for a in arrays], [g[:_FEW] for g in got])
     proof = BitsVerification(
@@ -118,7 +128,7 @@ def _beyond(got: list[np.ndarray], expected: list[np.ndarray], tolerance: float)
 def _check_program(
     network: Network, compiler: str, inputs: list[np.ndarray], expected: list[np.ndarray]
 ) -> None:
-    with _compiled.compiled(network, compiler) as predict:
+    with _compiled(network, compiler) as predict:
         for (name, _), one, two in zip(network.outputs, predict(inputs), expected, strict=True):
             if not np.array_equal(one, two, equal_nan=True):
                 raise Mismatch(
@@ -127,3 +137,43 @@ def _check_program(
                     f"output '{name}', which differs by {np.abs(one - two).max():.3g}, compiled "
                     f"by {compiler}"
                 )
+
+
+def _compiler() -> str | None:
+    """What compiles C here: the environment variable CC, or else cc."""
+    return shutil.which(os.environ.get("CC") or "cc")
+
+
+@contextlib.contextmanager
+def _compiled(network: Network, compiler: str) -> Iterator[Predict]:
+    """What runs the program on samples: one array for each input, one for each output.
+
+    Raises:
+        RuntimeError: The compiler fails.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        (folder / "bits.h").write_text(_header.header(network, "bits", "predict", ""), "utf-8")
+        (folder / "bits.c").write_text(_c.program(network, "bits", "predict"), "utf-8")
+        command = [compiler, "-std=c99", "-O2", "-ffp-contract=off", "-shared", "-fPIC"]
+        command += [str(folder / "bits.c"), "-o", str(folder / "bits.so")]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{compiler} fails: {done.stderr.strip()[:500]}")
+        function = ctypes.CDLL(str(folder / "bits.so")).predict
+        yield lambda inputs: _predict(network, function, inputs)
+
+
+def _predict(
+    network: Network, function: Callable[..., int], inputs: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    shapes = [network.tensors[number].shape[1:] for _, number in network.outputs]
+    sizes = [math.prod(shape) for shape in shapes]
+    rows = []
+    for sample in zip(*inputs, strict=True):
+        x = np.concatenate([value.ravel() for value in sample]).astype(np.float32)
+        y = np.zeros(sum(sizes), np.float32)
+        function(x.ctypes.data_as(ctypes.c_void_p), y.ctypes.data_as(ctypes.c_void_p))
+        rows.append(y)
+    parts = np.split(np.stack(rows), np.cumsum(sizes)[:-1], axis=1)
+    return [part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True)]
