@@ -153,7 +153,7 @@ def test_nothing_is_half_written(saved, tmp_path, monkeypatch):
     assert {path.read_text() for path in tmp_path.iterdir()} == {"before"}
 
 
-@pytest.mark.parametrize("stem", ["1net", "my-net", "int", "window", "ünet"])
+@pytest.mark.parametrize("stem", ["1net", "my-net", "int", "window", "w1", "ünet"])
 def test_names_that_c_does_not_have(stem, saved, tmp_path):
     text = "become names in C"
     assert_one_sentence(lambda: saved.packed.to_c(tmp_path / f"{stem}.c"), ValueError, text)

@@ -50,7 +50,7 @@ class Bits:
       batch axis of 1, and the 'alias': the number of the tensor that it is in another shape, or −1.
     - 'steps', in the order in which they run: the 'kind', the 'name' of the layer, the tensors
       'inputs' and 'output', and as far as they apply 'window', the arrays 'weights', 'thresholds'
-      and 'flips', 'code', and, for the report, 'note' and 'edges'. Kinds are 'binary' (±1 times ±1),
+      and 'flips', 'code', and, for the report, 'note' and 'edges'. Kinds are 'binary' (±1 by ±1),
       'signs' (reals times ±1), 'real' and 'int8' convolutions and dense layers; 'max' and 'average'
       over the positions inside of the input; 'map' (code only), 'copy' (bits in another shape),
       'concat' (of channels), and 'quantize' (times 'scale', half away from 0, within ±127).
@@ -130,7 +130,8 @@ class Bits:
             ValueError: A name is none in C.
             OSError: It cannot be written.
         """
-        _files.write(path, self._header(_c_name(pathlib.Path(path).stem, function), function))
+        name = _c_name(pathlib.Path(path).stem, function)
+        _files.write(path, _header.header(self._network, name, function).encode())
 
     def to_c(self, path: str | os.PathLike[str], *, function: str = "predict") -> None:
         """Writes a C99 program, and the header that it includes beside it.
@@ -154,7 +155,7 @@ class Bits:
         text = _c.program(self._network, name, function)
         with _files.replaced(path) as c, _files.replaced(path.with_suffix(".h")) as h:
             c.write_bytes(text.encode())
-            h.write_bytes(self._header(name, function))
+            h.write_bytes(_header.header(self._network, name, function).encode())
 
     def verify(
         self,
@@ -192,11 +193,6 @@ class Bits:
         return _proof.verify(
             self._network, model, inputs, tolerance=tolerance, allowed=allowed, compiler=compiler
         )
-
-    def _header(self, name: str, function: str) -> bytes:
-        from larq_filters import __version__
-
-        return _header.header(self._network, name, function, __version__).encode()
 
     @property
     def _specs(self) -> list[tf.TensorSpec]:
@@ -297,7 +293,8 @@ def _c_name(stem: str, function: str) -> str:
     """What a file's arrays begin with."""
     taken = {*_KEYWORDS.split(), *_c.NAMES}
     for name in (stem, function):
-        if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or name in taken:
+        good = re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) and not re.fullmatch(r"w\d+", name)
+        if not good or name in taken:
             raise ValueError(
                 "the name of the file, without its ending, and of the function become names in C: "
                 "use letters, digits and underscores, and no name that C or the program has "

@@ -24,14 +24,13 @@ the channel's bit in flips is 1, where sum < t. Axes are given with each array, 
 fastest."""
 
 
-def header(network: Network, name: str, function: str, version: str) -> str:
+def header(network: Network, name: str, function: str) -> str:
     """The .h file.
 
     Args:
         network: The network.
         name: What its arrays and macros begin with.
         function: Name of the C function.
-        version: Of larq_filters.
     """
     macro = name.upper()
     ends = [
@@ -41,7 +40,7 @@ def header(network: Network, name: str, function: str, version: str) -> str:
     ]  # fmt: skip
     constants = sum(array.nbytes for array in network.arrays.values())
     lines = [
-        f"/* A binary network, made by larq_filters {version}.",
+        "/* A binary network, made by larq_filters.",
         "",
         *_LAYOUT.splitlines(),
         "*/",

@@ -153,7 +153,7 @@ def _compiled(network: Network, compiler: str) -> Iterator[Predict]:
     """
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        (folder / "bits.h").write_text(_header.header(network, "bits", "predict", ""), "utf-8")
+        (folder / "bits.h").write_text(_header.header(network, "bits", "predict"), "utf-8")
         (folder / "bits.c").write_text(_c.program(network, "bits", "predict"), "utf-8")
         command = [compiler, "-std=c99", "-O2", "-ffp-contract=off", "-shared", "-fPIC"]
         command += [str(folder / "bits.c"), "-o", str(folder / "bits.so")]

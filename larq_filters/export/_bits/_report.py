@@ -70,7 +70,7 @@ class BitsReport:
         >>> report = lqf.export.bits(tf.keras.Sequential([layer])).report
         >>> print(report)
         layer                         weights               bytes  sign         edges
-        dense                         no weights                0  floats
+        dense/ste_sign...             no weights                0  floats
         dense                         1 bit                    32
         ...
         >>> report.constant_bytes, report.buffer_bytes
@@ -102,15 +102,15 @@ class BitsReport:
             )
 
     def __str__(self) -> str:
-        rows = [("layer", "weights", "bytes", "", "sign", "edges")]
+        rows = [("layer", "", "weights", "bytes", "", "sign", "edges")]
         for r in self.layers:
             kind = _KINDS.get(r.kind, "no weights")
             edges = str(r.edges) if r.sign == "thresholds" else ""
-            rows.append((r.name, kind, f"{r.bytes:,}", "", r.sign, edges))
+            rows.append((r.name, "", kind, f"{r.bytes:,}", "", r.sign, edges))
         signs = [r for r in self.layers if r.sign]
         folded = sum(r.sign == "thresholds" for r in signs)
         lines = [
-            *table(rows, (30, 18, -9, 2, 12, -6)),
+            *table(rows, (28, 2, 18, -9, 2, 12, -6)),
             "",
             f"signs               {folded} of {len(signs)} by integer thresholds, the others of "
             "floats",
