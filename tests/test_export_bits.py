@@ -150,6 +150,21 @@ def test_a_sign_of_several_values_is_of_floats():
     assert "several values are added" in " ".join(str(report).split())
 
 
+@pytest.mark.parametrize("pool", [layers.AveragePooling2D, layers.MaxPooling2D])
+def test_signs_of_pooled_values(pool):
+    """The sign of a maximum is the maximum of signs; of an average it is not their average.
+
+    Padded with nothing, sums of odd numbers are odd and even: a threshold is found among all.
+    """
+    norm = layers.BatchNormalization
+    first = [conv(7, pad_values=0.0), norm(), conv(8, pad_values=0.0), norm(), pool(2)]
+    model = stack(*first, conv(8), norm(), pool(2, 1), conv(4, 1), shape=(8, 8, 31))
+    x = np.random.default_rng(0).normal(size=(20, 8, 8, 31)).astype("float32")
+    proof = bits(model).verify(x, model, compiler="")
+    assert proof.unexplained == 0 and proof.near < 10
+    assert proof.outputs[0].absolute == 0.0 or pool is layers.AveragePooling2D
+
+
 # What is refused
 
 

@@ -109,6 +109,24 @@ def test_a_broken_file_is_refused_in_one_sentence(where, saved, tmp_path):
     assert refused >= {"cut": 60, "changed": 50, "appended": 0}[where]
 
 
+@pytest.mark.parametrize("change", ["a bit", "a missing array", "an array more", "a step"])
+def test_a_whole_archive_of_something_else_is_refused(change, saved, tmp_path):
+    with np.load(saved.path) as loaded:
+        arrays = {name: loaded[name] for name in loaded.files}
+    if change == "a bit":
+        arrays["s0.kernel"].view(np.uint32)[0, 0, 0, 0] ^= 1
+    elif change == "a missing array":
+        del arrays["s0.kernel"]
+    elif change == "an array more":
+        arrays["s99.kernel"] = np.zeros(3)
+    else:
+        text = arrays["network"].tobytes().replace(b'"rows": 2', b'"rows": 1', 1)
+        arrays["network"] = np.frombuffer(text, np.uint8)
+    np.savez(tmp_path / "other.npz", **arrays)
+    text = "whose checksum does not match"
+    assert_one_sentence(lambda: load_bits(tmp_path / "other.npz"), ValueError, text)
+
+
 OTHERS = {
     "nothing": b"",
     "text": b"no archive",

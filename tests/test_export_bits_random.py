@@ -68,8 +68,8 @@ def test_a_few_networks(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("tens", range(20))
 def test_200_networks(tens, tmp_path):
-    """Ten in each test. Most samples have no sign that rounding may turn."""
+    """Ten in each test. Few samples have a sign that rounding may turn."""
     others = [name for name in COMPILERS if name != "gcc, sanitized"]
     compilers = ["gcc, sanitized", others[tens % len(others)]]
     near = check(range(10 * tens, 10 * tens + 10), tmp_path, compilers)
-    assert near <= 0.4 * 10 * SAMPLES
+    assert near <= 0.1 * 10 * SAMPLES

@@ -23,56 +23,38 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "sign": np.sign,
     "copy": lambda a: a,
 }
-_UNIT = float(np.finfo(np.float32).eps) / 2.0
+UNIT = float(np.finfo(np.float32).eps) / 2.0  # the largest relative error of a rounding
+Pair = tuple[Any, Any]
 
 
-def evaluate(code: Sequence[tuple[str, ...]], operand: Callable[[str], Any]) -> list[Any]:
-    """The result of each line.
-
-    Args:
-        code: Lines of operation and operands.
-        operand: What an operand is that is no line.
-    """
-    lines: list[Any] = []
-    for name, *operands in code:
-        values = [lines[int(a[1:])] if is_line(a) else operand(a) for a in operands]
-        lines.append(OPERATIONS[name](*values))
-    return lines
-
-
-def with_error(
-    code: Sequence[tuple[str, ...]],
-    constants: Mapping[str, np.ndarray],
-    sums: np.ndarray,
-    error: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The result in float64, and a bound of what float32 rounds in whichever order it multiplies.
+def evaluate(code: Sequence[tuple[str, ...]], operand: Callable[[str], Pair]) -> Pair:
+    """The result of the last line, and a bound of what float32 rounds, in another order as well.
 
     Args:
-        code: Lines of operation and operands.
-        constants: By name; each may be two units in the last place off.
-        sums: The exact sums.
-        error: Of the sums.
+        code: Lines of operation and operands, at least one.
+        operand: What an operand is that is no line, and a bound of its error.
     """
-    lines: list[tuple[Any, Any]] = []
-
-    def operand(name: str) -> tuple[Any, Any]:
-        if name == "sum":
-            return sums, error
-        if is_line(name):
-            return lines[int(name[1:])]
-        value = constants[name].astype(np.float64)
-        return value, 4.0 * _UNIT * np.abs(value)
-
+    lines: list[Pair] = []
     for name, *names in code:
-        values, errors = zip(*map(operand, names), strict=True)
+        pairs = [lines[int(a[1:])] if is_line(a) else operand(a) for a in names]
+        values, errors = zip(*pairs, strict=True)
         result = OPERATIONS[name](*values)
         lines.append((result, _error(name, values, errors, result)))
-    return lines[-1] if lines else (sums, error)
+    return lines[-1]
+
+
+def constant(values: np.ndarray) -> Pair:
+    """A constant: TensorFlow may work it out with an error of two units in the last place."""
+    return values, 4.0 * UNIT * np.abs(values)
+
+
+def is_exact(scale: np.ndarray) -> bool:
+    """Whether sums of ± a scale are exact, as powers of two are."""
+    return bool((np.frexp(scale)[0] == 0.5).all())
 
 
 def _error(name: str, values: Sequence[Any], errors: Sequence[Any], result: Any) -> Any:
-    rounded = _UNIT * np.abs(result)
+    rounded = UNIT * np.abs(result)
     if name in ("add", "sub"):
         return errors[0] + errors[1] + rounded
     if name in ("mul", "leaky", "square"):
@@ -81,6 +63,11 @@ def _error(name: str, values: Sequence[Any], errors: Sequence[Any], result: Any)
         return np.maximum(product, errors[0]) if name == "leaky" else product
     if name == "div":
         return (errors[0] + np.abs(result) * errors[1]) / np.abs(values[1]) + rounded
+    if name in ("relu", "relu6"):  # none where it is constant
+        bent = values[0] > -errors[0]
+        if name == "relu6":
+            bent &= values[0] < 6.0 + errors[0]
+        return np.where(bent, errors[0], 0.0)
     if name in ("max", "min"):
         return np.maximum(errors[0], errors[1])
     if name == "sign":

@@ -14,7 +14,6 @@ import numpy as np
 import tensorflow as tf
 
 _ELEMENTS = 1 << 22  # of a table, at once
-_UNIT = float(np.finfo(np.float32).eps) / 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,13 +88,14 @@ def _is_near(
     largest: int,
 ) -> np.ndarray:
     """Where rounding to float32 could turn the sign."""
-    error = np.zeros(sums.shape)
-    if scale is not None and not _is_power_of_two(scale):
-        # The convolution adds so many of ± scale, in an order that is not known.
-        error = error + largest**2 * _UNIT  # is scaled by the first line
-    value, error = _code.with_error(code, constants, sums.astype(np.float64), error)
+    exact = scale is None or _code.is_exact(scale)
+    value = sums.astype(np.float64)
+    # The convolution adds so many of ± scale, in an order that is not known.
+    error: Any = np.full(sums.shape, 0.0 if exact else largest**2 * _code.UNIT)
+
+    def operand(name: str) -> _code.Pair:
+        return (value, error) if name == "sum" else _code.constant(constants[name].astype(float))
+
+    if code:
+        value, error = _code.evaluate(code, operand)
     return (np.abs(value) <= error) & (error > 0.0)
-
-
-def _is_power_of_two(scale: np.ndarray) -> bool:
-    return bool((np.frexp(scale)[0] == 0.5).all())

@@ -32,8 +32,8 @@ class BitsVerification(Verification):
         outputs: One `Difference` for each output, in the order of the model.
         samples: Number of samples.
         tolerance: The largest relative difference that counts as equal.
-        near: Samples in which a sign of floats is within rounding (32 float32 units of the largest
-            operand) of its edge, so that Keras may decide it otherwise.
+        near: Samples in which a sign of floats is within the rounding of all that it was worked out
+            of from its edge, so that Keras may decide it otherwise.
         unexplained: Samples beyond the tolerance that are not among them; if all samples are among
             them, all that are beyond.
         compiler: What compiled the C program, whose outputs were equal bit for bit on the first 16

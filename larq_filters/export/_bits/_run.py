@@ -1,8 +1,7 @@
 """A network run in NumPy, in the same order of float32 operations as the C program."""
 
-import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from larq_filters.export._bits import _code
 from larq_filters.export._bits._network import Network, Step, Window, is_tensor, unpack
@@ -10,8 +9,6 @@ from larq_filters.export._bits._network import Network, Step, Window, is_tensor,
 import numpy as np
 
 _SAMPLES = 32  # at once
-_EXACT = ("copy", "neg", "abs", "relu", "relu6", "max", "min", "sign")  # round nothing
-_NEAR = 32.0 * float(np.finfo(np.float32).eps)
 
 
 def run(network: Network, inputs: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
@@ -48,7 +45,7 @@ class _Run:
         self._samples = len(inputs[0])
         self.near = np.zeros(self._samples, bool)
         self.values: dict[int, np.ndarray] = {}
-        self._sizes: dict[int, np.ndarray] = {}  # of what floats were rounded beside; 0 is exact
+        self._errors: dict[int, np.ndarray] = {}  # bounds of what was rounded; none if it is exact
         for (_, number), x in zip(network.inputs, inputs, strict=True):
             self._set(number, x.astype(np.float32))
         for step in network.steps:
@@ -68,10 +65,10 @@ class _Run:
     def _get(self, number: int) -> np.ndarray:
         return self._shaped(number, self.values[self._network.root(number)])
 
-    def _size(self, number: int) -> np.ndarray:
+    def _error(self, number: int) -> np.ndarray:
         root = self._network.root(number)
-        sizes = self._sizes.get(root, np.zeros(1, np.float32))
-        return self._shaped(number, np.broadcast_to(sizes, self.values[root].shape))
+        errors = self._errors.get(root, np.zeros(1, np.float32))
+        return self._shaped(number, np.broadcast_to(errors, self.values[root].shape))
 
     def _shaped(self, number: int, values: np.ndarray) -> np.ndarray:
         tensor = self._network.tensors[number]
@@ -81,7 +78,7 @@ class _Run:
         network, output = self._network, self._network.tensors[step.output]
         if step.kind == "concat":
             if output.kind == "float":
-                self._sizes[step.output] = np.concatenate([*map(self._size, step.inputs)], -1)
+                self._errors[step.output] = np.concatenate([*map(self._error, step.inputs)], -1)
             return np.concatenate([self._get(number) for number in step.inputs], -1)
         if step.kind == "copy":
             return self._get(step.inputs[0])
@@ -100,48 +97,49 @@ class _Run:
         if output.kind == "int" or network.moves_bits(step):
             return sums
 
-        def operand(name: str) -> np.ndarray:
-            if name == "sum":
-                return sums.astype(np.float32)
-            if is_tensor(name):
-                return self._get(int(name[1:])).astype(np.float32)
-            return network.arrays[name]
+        result = sums.astype(np.float32), self._sum_error(step)
 
-        lines = _code.evaluate(step.code, operand)
-        values = np.asarray(lines[-1] if lines else sums, np.float32)
-        values = np.broadcast_to(values, (self._samples, output.positions, output.channels))
-        size = self._rounded_beside(step, lines)
+        def operand(name: str) -> _code.Pair:
+            if name == "sum":
+                return result
+            if is_tensor(name):
+                number = int(name[1:])
+                return self._get(number).astype(np.float32), self._error(number)
+            return _code.constant(network.arrays[name])
+
+        values, error = _code.evaluate(step.code, operand) if step.code else result
+        shape = (self._samples, output.positions, output.channels)
+        values = np.broadcast_to(np.asarray(values, np.float32), shape)
         if output.kind == "float":
-            self._sizes[step.output] = size
+            self._errors[step.output] = np.broadcast_to(error, shape)
             return values
-        near = (np.abs(values) <= _NEAR * size) & (size > 0.0)
+        near = (np.abs(values) <= error) & (error > 0.0)
         self.near |= near.reshape(self._samples, -1).any(1)
         return np.where(values >= 0, np.float32(1), np.float32(-1))
 
-    def _rounded_beside(self, step: Step, lines: Sequence[np.ndarray]) -> np.ndarray:
-        """How large the numbers were that a step's results were rounded beside."""
-        rounds = any(name not in _EXACT for name, *_ in step.code)
-        sizes = [np.abs(line) for line in lines] if rounds else []
-        sizes += [self._size(int(a[1:])) for line in step.code for a in line if is_tensor(a)]
-        if step.kind == "binary" and step.code and step.code[0][:2] == ("mul", "sum"):
-            assert step.window is not None  # Keras adds ± the scale, and rounds each time
-            scale = np.abs(self._network.arrays[step.code[0][2]])
-            sizes.append(np.atleast_1d(scale * np.float32(step.window.taps)))
-        if step.window is not None and step.kind in ("real", "signs", "average", "max"):
-            x = np.abs(self._get(step.inputs[0])).reshape(self._samples, -1)
-            if step.kind == "max":
-                size = self._size(step.inputs[0]).reshape(self._samples, -1).max(1)
-            elif step.kind == "average":
-                size = x.max(1)
-            elif step.kind == "signs":
-                size = x.mean(1) * np.float32(step.window.taps)
-            if step.kind == "real":
-                kernel = np.abs(self._network.arrays[step.weights])
-                terms = kernel.reshape(-1, kernel.shape[-1]).sum(0)
-                sizes.append(x.mean(1)[:, None, None] * terms)
-            else:
-                sizes.append(size[:, None, None])
-        return functools.reduce(np.maximum, sizes, np.zeros((1, 1, 1), np.float32))
+    def _sum_error(self, step: Step) -> np.ndarray:
+        """A bound of what Keras and this rounded differently in a step's sums."""
+        window, none = step.window, np.zeros((1, 1, 1), np.float32)
+        if window is None:
+            return self._error(step.inputs[0]) if step.inputs else none
+        unit = np.float32(_code.UNIT)
+        if step.kind == "binary":
+            if not step.code or step.code[0][:2] != ("mul", "sum"):
+                return none
+            exact = _code.is_exact(self._network.arrays[step.code[0][2]])
+            return none if exact else none + unit * np.float32(window.taps) ** 2
+        if step.kind == "int8" or self._network.tensors[step.inputs[0]].kind != "float":
+            return none
+        x, error = self._get(step.inputs[0]), self._error(step.inputs[0])
+        if step.kind == "max":
+            return _pool(error, window, "max")
+        # A sum of n rounds n times: errors of either sign, beside partial sums.
+        taps = window.rows * window.columns if step.kind == "average" else window.taps
+        error = error + unit * np.float32(4.0 + 2.0 * math.sqrt(taps)) * np.abs(x)
+        if step.kind == "average":
+            return _pool(error, window, "average")
+        weights = np.abs(self._kernel(step))
+        return _convolve(error, weights, window, _add_exactly).astype(np.float32)
 
     def _sums(self, step: Step) -> np.ndarray:
         if step.kind == "map":
@@ -150,16 +148,26 @@ class _Run:
         assert window is not None
         if step.kind in ("max", "average"):
             return _pool(x, window, step.kind)
-        patches = _patches(x.reshape(self._samples, -1, window.groups * window.channels), window)
-        weights = self._network.arrays[step.weights]
-        if step.kind in ("binary", "signs"):
-            signs = unpack(weights, window.channels).astype(np.float32)
-            weights = np.moveaxis(signs, 0, -1)
-        parts = np.split(patches, window.groups, -1)
-        kernels = np.split(weights, window.groups, -1)
         add = _add_exactly if step.kind in ("binary", "int8") else _add_in_order
-        made = [add(p, k) for p, k in zip(parts, kernels, strict=True)]
-        return np.concatenate(made, -1)
+        sums = _convolve(x, self._kernel(step), window, add)
+        return sums.astype(np.int32) if add is _add_exactly else sums
+
+    def _kernel(self, step: Step) -> np.ndarray:
+        """(rows, columns, channels, filters)"""
+        weights = self._network.arrays[step.weights]
+        if step.kind not in ("binary", "signs") or step.window is None:
+            return weights
+        return np.moveaxis(unpack(weights, step.window.channels).astype(np.float32), 0, -1)
+
+
+def _convolve(
+    x: np.ndarray, kernel: np.ndarray, window: Window, add: Callable[..., np.ndarray]
+) -> np.ndarray:
+    """Sums over windows; `add` multiplies and adds up the taps of each."""
+    patches = _patches(x.reshape(len(x), -1, window.groups * window.channels), window)
+    parts = np.split(patches, window.groups, -1)
+    kernels = np.split(kernel, window.groups, -1)
+    return np.concatenate([add(p, k) for p, k in zip(parts, kernels, strict=True)], -1)
 
 
 def _positions(window: Window) -> np.ndarray:
@@ -184,7 +192,7 @@ def _add_exactly(patches: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     """Sums of whole numbers, for which the order does not matter."""
     dtype = np.float32 if np.abs(kernel).max(initial=1) <= 1 else np.float64
     flat = patches.reshape(*patches.shape[:2], -1).astype(dtype)
-    return (flat @ kernel.reshape(-1, kernel.shape[-1]).astype(dtype)).astype(np.int32)
+    return flat @ kernel.reshape(-1, kernel.shape[-1]).astype(dtype)
 
 
 def _add_in_order(patches: np.ndarray, kernel: np.ndarray) -> np.ndarray:
