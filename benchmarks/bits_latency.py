@@ -30,7 +30,7 @@ NETWORKS = {  # the first two of export_latency.py, and the examples' network on
     **dict(list(export_latency.NETWORKS.items())[:2]),
     "digits, 8×8": quickstart.build_model,
 }
-FLAGS = {"C, -O2": ["-O2"], "C, -O3 -march=native": ["-O3", "-march=native"]}
+FLAGS = {"C, -O2": ["-O2"], "C, native": ["-O3", "-march=native"]}
 KERNELS = {"LCE, default": False, "LCE, indirect": True}
 
 
@@ -86,13 +86,17 @@ def main() -> None:
     record: dict = {
         "runs": args.runs,
         "compiler": compiler.stdout.splitlines()[0],
+        "flags": FLAGS,
         "milliseconds": {},
     }
     names = [*FLAGS, *KERNELS]
-    print(f"ms per image, median of {args.runs}: {', '.join(names)}")
+    print(f"{'ms per image, median':<28} " + " ".join(f"{n:>8}" for n in names))
     for name, make in list(NETWORKS.items())[: args.networks]:
         rows = record["milliseconds"][name] = measure(make(), args.runs)
-        print(f"{name:<28} " + " ".join(f"{rows[n]['median']:>9.2f}" for n in names), flush=True)
+        print(
+            f"{name:<28} " + " ".join(f"{rows[n]['median']:>{max(8, len(n))}.2f}" for n in names),
+            flush=True,
+        )
         machine.write("bits_latency", record)
 
 

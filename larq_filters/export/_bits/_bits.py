@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from larq_filters import _files
-from larq_filters.export import _verify
 from larq_filters.export._bits import _c, _header, _int8, _make, _npz, _proof, _run
 from larq_filters.export._bits._network import Network
 from larq_filters.export._bits._proof import BitsVerification
@@ -104,8 +103,7 @@ class Bits:
         Returns:
             An array, or a list of them if the model has several outputs.
         """
-        names = [name for name, _ in self._network.inputs]
-        outputs, _ = _run.run(self._network, _verify.arrange(inputs, names, self._specs))
+        outputs, _ = _run.run(self._network, _proof.arrange(self._network, inputs))
         return outputs[0] if len(outputs) == 1 else outputs
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -194,11 +192,6 @@ class Bits:
             self._network, model, inputs, tolerance=tolerance, allowed=allowed, compiler=compiler
         )
 
-    @property
-    def _specs(self) -> list[tf.TensorSpec]:
-        tensors = [self._network.tensors[number] for _, number in self._network.inputs]
-        return [tf.TensorSpec(tensor.shape, tf.float32) for tensor in tensors]
-
 
 def bits(model: tf.keras.Model, *, representative: Any = None, labels: Any = None) -> Bits:
     """A larq model as packed bits, for devices that Larq Compute Engine does not run on.
@@ -243,23 +236,15 @@ def bits(model: tf.keras.Model, *, representative: Any = None, labels: Any = Non
                 "labels are of representative inputs: give both. Received: representative=None"
             )
         return Bits(network, {})
-    packed = Bits(network, {})
-    names = [name for name, _ in network.inputs]
-    arrays = _verify.arrange(representative, names, packed._specs)
+    arrays = _proof.arrange(network, representative)
+    labels = None if labels is None else np.asarray(labels).ravel()
+    if labels is not None and len(labels) != len(arrays[0]):
+        raise ValueError(
+            "labels are one class for each representative sample. Received: "
+            f"{len(labels)} labels for {len(arrays[0])} samples"
+        )
     quantized = _int8.quantize(network, arrays)
-    before, after = (_run.run(n, arrays)[0][0].reshape(len(arrays[0]), -1).argmax(1)
-                     for n in (network, quantized))  # fmt: skip
-    accuracy = {"samples": len(before), "agreement": float((before == after).mean())}
-    if labels is not None:
-        labels = np.asarray(labels).ravel()
-        if len(labels) != len(before):
-            raise ValueError(
-                "labels are one class for each representative sample. Received: "
-                f"{len(labels)} labels for {len(before)} samples"
-            )
-        accuracy["floats"] = float((before == labels).mean())
-        accuracy["int8"] = float((after == labels).mean())
-    return Bits(quantized, accuracy)
+    return Bits(quantized, _int8.accuracy(network, quantized, arrays, labels))
 
 
 def load_bits(path: str | os.PathLike[str]) -> Bits:

@@ -66,6 +66,17 @@ class BitsVerification(Verification):
         )
 
 
+def arrange(network: Network, inputs: Any) -> list[np.ndarray]:
+    """Samples as a list of arrays, in the order of the model's inputs.
+
+    Raises:
+        ValueError: They do not fit the model, or are not finite.
+    """
+    names = [name for name, _ in network.inputs]
+    specs = [tf.TensorSpec(network.tensors[n].shape, tf.float32) for _, n in network.inputs]
+    return _verify.arrange(inputs, names, specs)
+
+
 def verify(
     network: Network,
     model: tf.keras.Model,
@@ -76,9 +87,7 @@ def verify(
     compiler: str | None,
 ) -> BitsVerification:
     """Runs a network and its model on the same samples, and compares; see `Bits.verify`."""
-    names = [name for name, _ in network.inputs]
-    specs = [tf.TensorSpec(network.tensors[n].shape, tf.float32) for _, n in network.inputs]
-    arrays = _verify.arrange(inputs, names, specs)
+    arrays = arrange(network, inputs)
     if tolerance is None:
         tolerance = 0.1 if any(s.kind == "int8" for s in network.steps) else 1e-3
     if not (tolerance >= 0.0 and 0.0 <= allowed < 1.0):
@@ -87,7 +96,7 @@ def verify(
             f"Received: tolerance={tolerance}, allowed={allowed}"
         )
     known = tf.nest.flatten(_model.input_structure(model))
-    _verify.check_shapes("inputs", [k.shape[1:] for k in known], [s.shape[1:] for s in specs])
+    _verify.check_shapes("inputs", [k.shape[1:] for k in known], [a.shape[1:] for a in arrays])
     expected = _verify.predict(model, arrays)
     _verify.check_finite([name for name, _ in network.outputs], expected)
     got, near = _run.run(network, arrays)
