@@ -8,8 +8,8 @@ STAMP := installed-$(VERSION)
 $(foreach env,.venv .venv-oldest .venv-nightly,$(shell $(env)/bin/pip --version >/dev/null 2>&1 || rm -f $(env)/$(STAMP)))
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: quickstart test test-all test-processors test-nightly test-oldest mutants soak benchmark lint \
-	python clean
+.PHONY: quickstart test test-all test-processors test-nightly test-oldest mutants soak benchmark docs \
+	lint python clean
 .DELETE_ON_ERROR:
 
 quickstart: .venv/$(STAMP)
@@ -52,6 +52,11 @@ benchmark: .venv/$(STAMP)
 	.venv/bin/python benchmarks/fine_tuning.py
 	.venv/bin/python benchmarks/report.py
 
+# The pages, in build/docs/index.html; a warning is an error.
+docs: .venv/$(STAMP)
+	rm -rf build/docs
+	.venv/bin/python -m sphinx -q -W --keep-going -b html -d build/doctrees docs build/docs
+
 lint: .venv/$(STAMP)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
@@ -64,10 +69,16 @@ python:
 		exit 1;; esac
 
 .venv/$(STAMP): setup.py pyproject.toml | python
+	@echo "Installing into .venv: TensorFlow and what the tests and pages need, some minutes."
 	rm -rf .venv
+	@mkdir .venv && date +%s >.venv/started
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --upgrade pip
+	@date +%s >.venv/pip
 	.venv/bin/pip install --quiet --editable '.[dev]'
+	@now=$$(date +%s) start=$$(cat .venv/started) pip=$$(cat .venv/pip); \
+		echo "installation        $$((now - start)) s: $$((pip - start)) s for the environment and pip," \
+		"$$((now - pip)) s for downloading and unpacking $$(du -sh .venv | cut -f1) of packages"
 	touch $@
 
 .venv-oldest/$(STAMP): setup.py pyproject.toml tests/support/oldest.txt | python

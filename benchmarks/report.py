@@ -1,4 +1,4 @@
-"""Writes the README's tables of benchmarks from the JSON in results/.
+"""Writes the tables of docs/results.md from the JSON in results/.
 
 python benchmarks/report.py
 """
@@ -10,7 +10,7 @@ import statistics
 from typing import Any
 
 RESULTS = pathlib.Path(__file__).parent / "results"
-README = RESULTS.parent.parent / "README.md"
+README = RESULTS.parent.parent / "docs" / "results.md"
 BEGIN, END = "<!-- {} by benchmarks/report.py -->", "<!-- end -->"
 ROWS = {  # in optimizer_step.json: what to call it, its name in memory.json
     "CascadedEMA": ("`FilteredFlip`, `CascadedEMA`", "CascadedEMA"),

@@ -10,7 +10,7 @@ from types import ModuleType
 from larq_filters import _keras as _keras  # first: selects Keras 2
 from larq_filters import callbacks, conversion, export, filters, models, optimizers, plots, recipes
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "callbacks",

@@ -1,5 +1,6 @@
-"""Tables of plain text, 80 columns wide."""
+"""Tables of plain text, 80 columns wide, and of HTML."""
 
+import html as _html
 from collections.abc import Iterable, Sequence
 
 WIDTH = 80
@@ -20,3 +21,26 @@ def _cells(row: Sequence[str], widths: Sequence[int]) -> Iterable[str]:
         if len(text) > abs(width) and i < len(row) - 1:
             text = f"…{text[1 - abs(width) :]}"
         yield f"{text:<{width}}" if width >= 0 else f"{text:>{-width}}"
+
+
+def html_table(rows: Iterable[Sequence[str]], widths: Sequence[int], below: str = "") -> str:
+    """The same table as HTML, for notebooks, with plain text below it.
+
+    Args:
+        rows: The cells of each; the first row is the head.
+        widths: Below 0, the cells of a column are at the right.
+        below: Lines that follow the table.
+    """
+    lines = []
+    for i, row in enumerate(rows):
+        tag = "td" if i else "th"
+        cells = (
+            f'<{tag} style="text-align: {"left" if width >= 0 else "right"}">{_html.escape(text)}'
+            f"</{tag}>"
+            for text, width in zip(row, widths, strict=True)
+            if width != 0
+        )
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    head, *body = lines
+    after = f"<pre>{_html.escape(below)}</pre>" if below else ""
+    return f"<table><thead>{head}</thead><tbody>{''.join(body)}</tbody></table>{after}"

@@ -1,4 +1,4 @@
-"""Latent-weight larq models to latent-free ones."""
+"""Converts larq models with latent weights to models without."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -24,15 +24,17 @@ class _Latent(NamedTuple):
 
 
 def to_latent_free(model: tf.keras.Model) -> tf.keras.Model:
-    """The same network without latent weights: binary kernels hold ±1 and nothing else.
+    """Returns the same network without latent weights: its binary kernels are ±1.
 
     Each binary kernel w becomes sign(w), with sign(0) = +1, a `larq.quantizers.NoOp(precision=1)`
-    as quantizer and no constraint. All else is as it was: architecture, names, shared layers, real
-    weights, input quantizers. Where no kernel quantizer scales its output, so are the predictions.
+    as quantizer and no constraint. Architecture, names, shared layers, real weights and input
+    quantizers stay. Predictions stay, too, unless a kernel quantizer scales its output.
+
+    A `FilteredFlip` that trains the new model keeps its bits at first: `inertia` says how long.
 
     Args:
-        model: A Sequential or functional larq model, or one whose class can be made from its
-            config; larq layers may sit inside layers of your own. It is left as it was.
+        model: A Sequential or functional larq model, or a model of a class that Keras can make from
+            its config. larq layers may be inside layers of your own. It is not changed.
 
     Returns:
         The new model, not compiled.
@@ -40,14 +42,14 @@ def to_latent_free(model: tf.keras.Model) -> tf.keras.Model:
     Raises:
         TypeError: `model` is not a Keras 2 model.
         ValueError: `model` cannot be cloned (as by `tf.keras.models.clone_model`), or a kernel
-            quantizer has other outputs than a scale times the sign, such as `ste_heaviside`.
+            quantizer does not return a scale times the sign, such as `ste_heaviside`.
 
     Warns:
-        UserWarning: A kernel quantizer scales its output (`magnitude_aware_sign`): the new kernel
-            has no scale, so predictions differ until training adapts what follows, usually a batch
-            norm.
-        UserWarning: A layer of your own makes larq layers in its code: saved and loaded again, that
-            code makes the latent kernels anew, which hold the same ±1.
+        UserWarning: A kernel quantizer scales its output (`magnitude_aware_sign`). The new kernel
+            has no scale, so predictions differ until training adapts the next layer, usually a
+            batch norm.
+        UserWarning: A layer of your own makes larq layers in its code. When it is saved and loaded,
+            that code makes latent kernels again. They hold the same ±1.
 
     Example:
         >>> latent = tf.keras.Sequential([
@@ -71,24 +73,24 @@ def to_latent_free(model: tf.keras.Model) -> tf.keras.Model:
 
 
 def continue_from_latent(model: tf.keras.Model) -> tf.keras.Model:
-    """The same network without latent weights, to train on exactly where the latent one is.
+    """Converts a larq model in the middle of training, including its optimizer's state.
 
-    The optimizer of the binary weights becomes the filter that it is (`recipes.from_optimizer`), in
-    the state that its latent weights, momentum and step count amount to; the real weights keep
-    theirs. From here on, both models have the same binary weights after every step, up to rounding
-    where a latent weight is next to 0.
+    The optimizer of the binary weights becomes its equivalent filter (`recipes.from_optimizer`).
+    The state of the filter comes from latent weights, momentum and step count. Real weights keep
+    their optimizer and its state. After every further step, both models have the same binary
+    weights, up to rounding where a latent weight is close to 0.
 
     Args:
         model: A larq model compiled with `tf.keras.optimizers.SGD`, `Adam` or `AdamW`, at any point
             of its training, whose kernel quantizers are 'ste_sign', usually with 'weight_clip'. It
-            is left as it was.
+            is not changed.
 
     Returns:
-        The new model, compiled with a `FilteredFlip`, and the same loss, metrics and settings.
+        The new model, compiled with a `FilteredFlip` and the same loss, metrics and settings.
 
     Raises:
         TypeError: Another optimizer.
-        ValueError: What cannot be carried, by name: a model that is not compiled or has no binary
+        ValueError: The training cannot be converted: a model that is not compiled or has no binary
             weight, loss scaling, AMSGrad, averaged weights, variables excluded from weight decay, a
             regularizer on a binary kernel, a kernel quantizer whose gradient depends on the size of
             the weight, or constraints that differ between layers.
@@ -105,12 +107,12 @@ def continue_from_latent(model: tf.keras.Model) -> tf.keras.Model:
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None:
         raise ValueError(
-            "continue_from_latent goes on with a model's optimizer: compile the model first, or "
-            f"use to_latent_free. Received: model '{getattr(model, 'name', model)}', not compiled"
+            "continue_from_latent needs a model with an optimizer. Compile the model first, or use "
+            f"to_latent_free. Received: model '{getattr(model, 'name', model)}', not compiled"
         )
     if isinstance(optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
         raise ValueError(
-            "the state of loss scaling is not carried over: use the policy float32 or "
+            "the state of loss scaling cannot be converted. Use the policy float32 or "
             "mixed_bfloat16. Received: a LossScaleOptimizer"
         )
     recipe = recipes.recipe_of(optimizer)
@@ -118,7 +120,7 @@ def continue_from_latent(model: tf.keras.Model) -> tf.keras.Model:
         optimizer, "_exclude_from_weight_decay_names", None
     ):
         raise ValueError(
-            "weight decay with exceptions is not carried over. "
+            "weight decay with exceptions cannot be converted. "
             "Received: an optimizer with exclude_from_weight_decay"
         )
     recipe = dataclasses.replace(recipe, clip=_check_latent(model, _binary_kernels(model)))
@@ -162,7 +164,7 @@ def _moments(optimizer: Any, name: str, variable: tf.Variable) -> tf.Variable:
 
 
 def _check_latent(model: tf.keras.Model, kernels: list["_Latent"]) -> float | None:
-    """The bound of the latent weights; refuses what a filter cannot know of them."""
+    """The bound of the latent weights. Refuses what has no equivalent filter."""
     if not kernels:
         raise ValueError(f"there is no binary kernel to convert. Received: model '{model.name}'")
     clips = {}
@@ -170,14 +172,14 @@ def _check_latent(model: tf.keras.Model, kernels: list["_Latent"]) -> float | No
         constraint = getattr(layer, constraint_name)
         if constraint is not None and not isinstance(constraint, lq.constraints.WeightClip):
             raise ValueError(
-                f"the {constraint_name} of layer '{layer.name}' is not carried over: only larq's "
-                f"weight_clip has a form as a filter. Received: {type(constraint).__name__}"
+                f"the {constraint_name} of layer '{layer.name}' cannot be converted. Only larq's "
+                f"weight_clip has an equivalent filter. Received: {type(constraint).__name__}"
             )
         clip = None if constraint is None else float(constraint.clip_value)
         regularizer = constraint_name.replace("constraint", "regularizer")
         if getattr(layer, regularizer, None) is not None:
             raise ValueError(
-                f"the {regularizer} of layer '{layer.name}' is not carried over: its gradient "
+                f"the {regularizer} of layer '{layer.name}' cannot be converted. Its gradient "
                 "depends on the latent weight. Use the optimizer's weight_decay instead. "
                 f"Received: {type(getattr(layer, regularizer)).__name__}"
             )
@@ -187,15 +189,15 @@ def _check_latent(model: tf.keras.Model, kernels: list["_Latent"]) -> float | No
         outputs, gradients = _layers.probe(quantizer, points, rank=2)
         if not ((outputs == np.sign(points)).all() and (gradients == 1.0).all()):
             raise ValueError(
-                f"the {quantizer_name} of layer '{layer.name}' is not carried over: what it does "
-                "to gradients depends on the size of the latent weight. Use 'ste_sign' with the "
+                f"the {quantizer_name} of layer '{layer.name}' cannot be converted. Its "
+                "gradient depends on the size of the latent weight. Use 'ste_sign' with the "
                 "constraint 'weight_clip', or larq.quantizers.SteSign(clip_value=None). "
                 f"Received: {_layers.name(quantizer)} with weights within ±{bound:g}"
             )
         clips[layer.name] = clip
     if len(set(clips.values())) > 1:
         raise ValueError(
-            "one filter serves all binary kernels, and their constraints differ: give all the same "
+            "one filter trains all binary kernels, but their constraints differ. Give all the same "
             f"weight_clip. Received: {clips}"
         )
     return next(iter(clips.values()))
@@ -211,7 +213,7 @@ def _binary_kernels(model: tf.keras.Model) -> list[_Latent]:
 
 
 def _check_quantizers(kernels: list[_Latent]) -> None:
-    """Refuses quantizers that are not a scale times the sign; warns of scales."""
+    """Refuses quantizers that do not return a scale times the sign. Warns of scales."""
     scaled = []
     for layer, variable, quantizer, _ in kernels:
         kernel = getattr(layer, variable, None)
@@ -221,16 +223,17 @@ def _check_quantizers(kernels: list[_Latent]) -> None:
         scale = np.asarray(_layers.fresh(getattr(layer, quantizer))(latent)) * _sign(latent)
         if not (np.isfinite(scale).all() and (scale > 0).all()):
             raise ValueError(
-                f"the kernel quantizer of layer '{layer.name}' has other outputs than a scale "
-                "times the sign of the weight, which ±1 cannot stand for: use a quantizer such as "
-                f"'ste_sign'. Received: {quantizer}={_layers.name(getattr(layer, quantizer))}"
+                f"the kernel quantizer of layer '{layer.name}' does not return a scale "
+                "times the sign of the weight, so ±1 cannot replace the weight. Use a quantizer "
+                "such as 'ste_sign'. Received: "
+                f"{quantizer}={_layers.name(getattr(layer, quantizer))}"
             )
         if not (scale == 1.0).all():
             scaled.append(layer.name)
     if scaled:
         warn(
-            "kernel quantizers that scale their output: the latent-free kernels are ±1 without "
-            "the scale, so predictions differ until training adapts what follows. Received: "
+            "some kernel quantizers scale their output, but the new kernels are ±1 without a "
+            "scale. Predictions differ until training adapts the next layers. Received: "
             f"layers {scaled}",
         )
 
@@ -270,8 +273,8 @@ def _check_config(model: tf.keras.Model) -> None:
     ]
     if latent:
         warn(
-            "layers whose kernel quantizer is set in the code of another layer: this model is "
-            "latent-free, but a copy of it, such as one that is saved and loaded, has their "
-            "latent kernels back, with the same ±1. "
+            "the code of another layer sets some kernel quantizers. This model has no latent "
+            "weights, but a copy of it, for instance saved and loaded, has latent kernels with the "
+            "same ±1. "
             f"Received: layers {[kernel.layer.name for kernel in latent]}",
         )

@@ -1,10 +1,10 @@
-"""`python -m larq_filters`, once as a person runs it, then in this process."""
+"""`python -m larq_filters explain`, once as a person runs it, then in this process."""
 
 import os
 import subprocess
 import sys
 
-from larq_filters.__main__ import main
+from larq_filters_command import main
 
 import pytest
 from PIL import Image
@@ -53,7 +53,7 @@ def test_explain_coupled_decay_and_schedule(call):
     assert code == 0
     text = " ".join(out.split())
     assert "A decay of ηλ: 1e-05 in the first step, 5.03e-06 half way" in text
-    assert "Nesterov's adds a zero" in text and "saturates at ±1" in text
+    assert "Nesterov momentum adds a zero" in text and "saturates at ±1" in text
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_explain_refuses(arguments, text, call, tmp_path, monkeypatch):
 @pytest.mark.parametrize("arguments", [[], ["explian"], ["explain"]], ids=str)
 def test_misspelled(arguments, call):
     code, _, error = call(*arguments)
-    assert code == 2 and "usage: python -m larq_filters" in error
+    assert code == 2 and "usage: larq-filters" in error
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """`export` in a process of its own, as a build script calls it."""
 
-import argparse
 import importlib
 import json
 import os
@@ -9,7 +8,7 @@ import sys
 import zipfile
 
 import larq_filters as lqf
-from larq_filters._commands import export as export_command
+import larq_filters_command
 
 import larq as lq
 import larq_compute_engine as lce
@@ -32,15 +31,8 @@ class PlusOne(tf.keras.layers.Layer):
 """
 
 
-def parse(*arguments):
-    parser = argparse.ArgumentParser()
-    export_command.add_parser(parser.add_subparsers(required=True))
-    return parser.parse_args(["export", *map(str, arguments)])
-
-
 def run(*arguments):
-    args = parse(*arguments)
-    return args.run(args)
+    return larq_filters_command.main(["export", *map(str, arguments)])
 
 
 @pytest.fixture(scope="module")
@@ -197,29 +189,18 @@ def test_options_reach_the_converter(tmp_path):
 def test_wrong_arguments_are_code_2(capsys):
     for arguments in ([], ["one"], ["one", "two", "--target", "x86"]):
         with pytest.raises(SystemExit) as error:
-            parse(*arguments)
+            run(*arguments)
         assert error.value.code == 2
     assert "usage:" in capsys.readouterr().err
     with pytest.raises(SystemExit) as error:
-        parse("--help")
+        run("--help")
     assert error.value.code == 0 and "exit codes:" in capsys.readouterr().out
-
-
-SCRIPT = """
-import argparse, sys
-from larq_filters._commands import export as export_command
-assert "larq_compute_engine" not in sys.modules
-parser = argparse.ArgumentParser()
-export_command.add_parser(parser.add_subparsers(required=True))
-args = parser.parse_args()
-sys.exit(args.run(args))
-"""
 
 
 @pytest.mark.slow
 def test_in_a_process(folder, tmp_path):
     def call(*arguments):
-        command = [sys.executable, "-c", SCRIPT, "export", *map(str, arguments)]
+        command = [sys.executable, "-m", "larq_filters", "export", *map(str, arguments)]
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
         return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
 

@@ -64,6 +64,35 @@ def test_quickstart():
     assert "with values [-1.0, 1.0]" in result.stdout
     assert result.stdout.count("flips per step") == 20
     assert all(len(line) <= 80 for line in result.stdout.splitlines())
+    bars = re.split("[\r\n]", result.stderr)
+    assert not [line for line in bars if line.strip() and not line.startswith("epoch")]
+
+
+QUIET = """
+import os, sys, types
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == "larq_filters":
+            os.write(2, b"I0000 cudart_stub.cc:31] Could not find cuda drivers on your machine\\n")
+            os.write(2, b"E0000 a real error\\n")
+            WHAT
+sys.meta_path.insert(0, Finder)
+sys.modules["tensorflow"] = types.ModuleType("tensorflow")
+from common import quiet
+"""
+
+
+@pytest.mark.parametrize("what", ["raise ImportError('no Keras 2')", "sys.exit('gone')"])
+def test_quickstart_hides_no_error_of_the_import(what):
+    done = subprocess.run(
+        [sys.executable, "-c", QUIET.replace("WHAT", what)],
+        capture_output=True,
+        text=True,
+        cwd=EXAMPLES,
+        timeout=60,
+    )
+    assert done.returncode == 1 and "cuda drivers" not in done.stderr
+    assert "E0000 a real error" in done.stderr and what.split("'")[1] in done.stderr
 
 
 @pytest.mark.slow

@@ -212,7 +212,7 @@ def own_imports():
     """Each file, and the path of a module or name of ours that it imports anywhere."""
     for path, tree in trees():
         for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("larq_filters"):
+            if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "larq_filters":
                 for alias in node.names:
                     yield path, [*node.module.split(".")[1:], alias.name]
 

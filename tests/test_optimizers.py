@@ -5,7 +5,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import assert_same, binary_variable, model_state, slow_but
+from helpers import assert_same, binary_variable, from_zero, model_state, slow_but
 
 FilteredFlip = lqf.optimizers.FilteredFlip
 F = lqf.filters
@@ -178,7 +178,7 @@ def test_mixed_precision(policy, digits, make_model):
 def test_loss_scaling_skips_an_overflow_whole():
     """A step that the loss scaler skips counts, and moves neither filters nor schedules apart."""
     weights, bias = binary_variable([1.0, -1.0]), tf.Variable([1.0])
-    inner = FilteredFlip(alpha=decay(0.5), real_optimizer=keras.optimizers.SGD(decay(0.1)))
+    inner = from_zero(alpha=decay(0.5), real_optimizer=keras.optimizers.SGD(decay(0.1)))
     optimizer = keras.mixed_precision.LossScaleOptimizer(inner)
     for g in (np.inf, 1.0):
         scaled = [tf.constant([g, g]) * optimizer.loss_scale, tf.constant([1.0])]

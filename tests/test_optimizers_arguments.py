@@ -98,8 +98,72 @@ def test_a_coefficient_that_is_set_scales_the_rest_of_its_schedule(by, tmp_path)
         restored.apply_gradients([(tf.constant([1.0]), other)])
         assert float(restored.alpha) == 0.125
     step()
-    with pytest.raises(ValueError, match="ended at 0"):
-        optimizer.alpha = 0.1
+    assert float(optimizer.alpha) == 0.0
+    by(optimizer, 0.25)  # after its end there is nothing to scale
+    for _ in range(2):
+        step()
+        assert float(optimizer.alpha) == 0.25
+
+
+@pytest.mark.parametrize("by", [set_alpha, set_as_keras_does])
+def test_a_schedule_that_begins_at_0(by):
+    """What is set there counts at once, and scales the schedule as soon as it is not 0."""
+    optimizer, weights = FilteredFlip(Warmup(4), None), binary_variable([1.0])
+    gradients = np.ones((1, 1, 1), "float32")
+    by(optimizer, 0.125)
+    seen = []
+    for _ in range(6):
+        list(train(optimizer, [weights], gradients))
+        seen.append(float(optimizer.alpha))
+    assert seen == [0.125, 0.125, 0.25, 0.375, 0.5, 0.5]
+
+
+class Warmup(keras.optimizers.schedules.LearningRateSchedule):
+    def __init__(self, steps):
+        self.steps = steps
+
+    def __call__(self, step):
+        return tf.minimum(tf.cast(step, tf.float32) / self.steps, 1.0)
+
+    def get_config(self):
+        return {"steps": self.steps}
+
+
+def test_what_was_set_before_saving_is_in_the_file(tmp_path, make_small, digits):
+    """As by ReduceLROnPlateau, before ModelCheckpoint saves: α goes on from there."""
+    model = make_small(FilteredFlip(decay_steps=100))
+    batch = [a[:64] for a in digits]
+    for _ in range(3):
+        model.train_on_batch(*batch)
+    model.optimizer.alpha = 1e-3
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert float(loaded.optimizer.alpha) == float(np.float32(1e-3))
+    for one in (model, loaded):
+        one.train_on_batch(*batch)
+        assert float(one.optimizer.alpha) == pytest.approx(1e-3, rel=1e-6)
+        one.train_on_batch(*batch)
+        assert float(one.optimizer.alpha) == pytest.approx(1e-3 * (96 / 97) ** 2, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("filter", "value", "used"),
+    [
+        (F.Integrator(0.1), -1.0, 0.0),
+        (F.NormalizedEMA(0.1, 0.01), 5.0, 1.0),
+        (F.EMA(0.1), float("nan"), 0.1),
+    ],
+    ids=str,
+)
+def test_every_coefficient_has_its_range(filter, value, used):
+    optimizer, weights = FilteredFlip(filter=filter), binary_variable([1.0])
+    gradients = np.ones((1, 1, 1), "float32")
+    list(train(optimizer, [weights], gradients))
+    keras.backend.set_value(optimizer.learning_rate, value)
+    list(train(optimizer, [weights], gradients))
+    assert float(optimizer.learning_rate) == np.float32(used)
+    with pytest.warns(UserWarning, match=f"Received: .*={value:g}"):
+        optimizer.finalize_variable_values([weights])
 
 
 def test_a_schedule_out_of_range_is_limited_and_not_taken_for_one_that_was_set(tmp_path):
@@ -432,6 +496,12 @@ def test_keras_finds_it_by_name():
     model = keras.Sequential([keras.layers.Dense(1, input_shape=(1,))])
     model.compile("FilteredFlip")
     assert type(model.optimizer) is FilteredFlip
+
+
+def test_repr_says_what_was_set():
+    optimizer = FilteredFlip(0.01, 0.1)
+    optimizer.gamma, optimizer.threshold = 0.5, 0.25
+    assert "gamma=0.5), threshold=0.25," in repr(optimizer)
 
 
 def test_repr_says_what_it_is():

@@ -78,6 +78,32 @@ def test_a_gradient_that_is_not_finite_spoils_no_start(start):
     assert (last == initial).all() and np.isfinite(optimizer.slots(weights)["y"]).all()
 
 
+@pytest.mark.parametrize("first", ["zero", "not finite", "of another variable", "skipped"])
+def test_it_waits_for_a_gradient(first, start):
+    """That is not zero: so after a batch without weight, or a step that a loss scale skipped."""
+    initial, gradients = start
+    weights, other = binary_variable(initial), tf.Variable(1.0)
+    optimizer = FilteredFlip(1e-3, inertia=0.5)
+    optimizer.build([weights, other])
+    if first == "of another variable":
+        optimizer.apply_gradients([(tf.constant(1.0), other)])
+    elif first == "skipped":
+        scaled = keras.mixed_precision.LossScaleOptimizer(optimizer)
+        scaled.apply_gradients([(tf.constant(gradients[0] * np.inf), weights)])
+        assert optimizer.iterations == 1
+    else:
+        list(steps(optimizer, weights, [gradients[0] * (0.0 if first == "zero" else np.nan)]))
+    *_, last = steps(optimizer, weights, gradients[:5])
+    np.testing.assert_array_equal(last, initial)
+
+
+def test_a_large_gradient_is_no_infinite_start(start):
+    initial, gradients = start
+    weights, optimizer = binary_variable(initial), FilteredFlip(1e-3, None, inertia=0.5)
+    *_, last = steps(optimizer, weights, 1e25 * gradients[:5])
+    assert (last == initial).all() and np.isfinite(optimizer.slots(weights)["y"]).all()
+
+
 @pytest.mark.parametrize("latent", [np.linspace(-1, 1, 2000), np.linspace(0.1, 1, 2000)])
 def test_state_that_was_seeded_is_kept(latent, start):
     initial, gradients = start
@@ -181,7 +207,10 @@ def first_flips(optimizer, initial, gradient):
 
 
 def test_the_default(start):
-    """Bits are kept, signs of real numbers not; by peers and by configs of before, neither."""
+    """Bits are kept, and what is set after `build`; signs of real numbers not.
+
+    By peers and by configs of before, neither.
+    """
     initial, gradients = start
     real = (initial * np.random.default_rng(1).random(2000)).astype("f")
     assert first_flips(FilteredFlip(), initial, gradients[0]) == 0.0
@@ -190,6 +219,11 @@ def test_the_default(start):
     one[1:] = initial[1:]
     assert first_flips(FilteredFlip(), one, gradients[0]) > 0.45  # all of them are, or none
     assert first_flips(FilteredFlip(inertia=0.1), real, gradients[0]) == 0.0
+    weights, optimizer = binary_variable(real), FilteredFlip()
+    optimizer.build([weights])
+    weights.assign(-initial)  # as by `load_weights`
+    (after,) = steps(optimizer, weights, gradients[:1])
+    np.testing.assert_array_equal(after, -initial)
     old = FilteredFlip().get_config()
     assert old.pop("inertia") is None
     for make in (recipes.bop, recipes.diode, lambda: FilteredFlip.from_config(old)):

@@ -1,5 +1,7 @@
 """A filter for each layer: which layer has which, coefficients, saving."""
 
+import warnings
+
 import larq_filters as lqf
 
 import exact
@@ -116,11 +118,41 @@ def test_coefficients_by_layer(two):
     list(train(optimizer, variables, gradients[:1]))
     optimizer.alpha = 0.03
     optimizer.coefficients["f*/alpha"].assign(0.25)
-    optimizer.learning_rate = 0.04
     assert optimizer.filter["f*"] == F.EMA(0.25)
-    np.testing.assert_allclose(optimizer.filter["*"].alpha, 0.04)
+    np.testing.assert_allclose(optimizer.filter["*"].alpha, 0.03)
     list(train(optimizer, variables, gradients[1:2]))
     assert float(optimizer.coefficients["second/alpha"]) == pytest.approx(0.5 * (1 - 1 / 200))
+    assert float(optimizer.learning_rate) == 0.25  # of the first filter
+    optimizer.learning_rate = 0.5  # twice as much, for all
+    list(train(optimizer, variables, gradients[2:4]))
+    values = [float(optimizer.coefficients[k]) for k in ("f*/alpha", "second/alpha", "alpha")]
+    scheduled = 2 * (1 - 1 / 200) * (1 - 3 / 200) / (1 - 2 / 200)  # from twice its last value on
+    np.testing.assert_allclose(values, [0.5, 0.5 * scheduled, 0.06], rtol=1e-5)
+
+
+def test_a_scheduler_reaches_the_layers(two):
+    """Also before the first step, and where no other layer is left."""
+    variables, gradients = two
+    optimizer = FilteredFlip(filter={"first": F.EMA(0.1), "second": F.EMA(0.2)})
+    keras.backend.set_value(optimizer.learning_rate, 0.01)  # as LearningRateScheduler does
+    list(train(optimizer, variables, gradients[:1]))
+    values = [float(optimizer.coefficients[k]) for k in ("first/alpha", "second/alpha")]
+    np.testing.assert_allclose(values, [0.01, 0.02], rtol=1e-5)
+
+
+def test_a_decay_of_some_layers_is_said_of_these(two):
+    variables, gradients = two
+    optimizer = FilteredFlip(filter={"first": F.EMA(decay(0.5)), "second": F.EMA(0.2)})
+    optimizer.build(variables)
+    optimizer.iterations.assign(300)
+    list(train(optimizer, variables, gradients[:1]))
+    with pytest.warns(UserWarning, match="no weight of these layers flips.*first/alpha=Polynomial"):
+        optimizer.finalize_variable_values(variables)
+    other = FilteredFlip(filter={"*ir*": F.EMA(0.1), "second": F.EMA(0.1)}, decay_steps=1)
+    list(train(other, variables, gradients[:2]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        other.finalize_variable_values(variables)  # what has decayed trains no layer
 
 
 def test_coefficients_that_are_not_unique(two):

@@ -140,9 +140,10 @@ def test_state_histogram(threshold, make_small, digits):
     kernel = model.get_layer("dense").kernel
     y = model.optimizer.slots(kernel)["y"].numpy().ravel()
     values = y * np.sign(kernel.numpy().ravel()) / np.sqrt(np.mean(y**2))
-    dashed = [line.get_xdata()[0] for line in ax.get_lines()]
+    dashed = [line.get_xdata()[0] for line in ax.get_lines() if len(line.get_xdata())]
     if threshold:
         assert dashed[1] == pytest.approx(threshold / np.sqrt(np.mean(y**2)), rel=1e-5)
+        assert legend(ax)[2] == "τ = 1e-05, for each"
     else:
         assert dashed == [0.0] and legend(ax)[2] == "τ = 0"
     edges = ax.patches[0].get_xy()[::2, 0]
@@ -205,7 +206,7 @@ def test_state_histogram_under_mixed_precision(make_small, digits):
     tf.keras.mixed_precision.set_global_policy("mixed_float16")
     model = make_small(lqf.optimizers.FilteredFlip(threshold=1e-6))
     model.fit(*digits, verbose=0)
-    assert legend(plots.state_histogram(model, "conv")) == ["conv"]
+    assert legend(plots.state_histogram(model, "conv"))[0] == "conv"
 
 
 def test_state_histogram_of_a_filter_without_state(make_small, digits):
@@ -214,12 +215,33 @@ def test_state_histogram_of_a_filter_without_state(make_small, digits):
     assert_one_sentence(lambda: plots.state_histogram(model), ValueError, "has no state")
 
 
+def test_flip_ratio_of_what():
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+    model.history = tf.keras.callbacks.History()
+    model.history.history = {"flip_ratio": [0.5]}
+    assert list(plots.flip_ratio(model).get_xticks()) == [1]
+    assert_one_sentence(lambda: plots.flip_ratio(3), TypeError, "int")
+
+
 def test_epochs_without_flips_are_at_the_bottom():
     ax = plots.flip_ratio({"flip_ratio": [0.02, 0.01, 0.0, 0.0]})
     line, zeros = ax.get_lines()[:2]
     np.testing.assert_array_equal(line.get_ydata(), [0.02, 0.01, np.nan, np.nan])
     np.testing.assert_array_equal(zeros.get_xdata(), [3, 4])
     assert (zeros.get_ydata() < 0.01).all() and "0: no weight flipped" in legend(ax)
+
+
+@pytest.mark.parametrize("draw", [plots.impulse_response, plots.frequency_response])
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_filter_with_many_coefficients_fits_the_legend(number, draw):
+    filters = [F.IIR.from_sos(signal.butter(4, 0.1 * (i + 1), output="sos")) for i in range(3)]
+    ax = draw(*filters[:number])
+    figure = ax.get_figure()
+    figure.canvas.draw()
+    box = ax.get_legend().get_window_extent()
+    inside = figure.bbox.padded(1.0)
+    assert inside.contains(*box.min) and inside.contains(*box.max)
+    assert ax.get_window_extent().width > 0.7 * figure.bbox.width
 
 
 def test_the_legend_hides_no_pole():

@@ -1,35 +1,12 @@
-"""`python -m larq_filters explain`: what a latent SGD recipe really is."""
+"""`larq-filters explain`: the filter that a latent SGD recipe is."""
 
 import argparse
-import pathlib
 import sys
 from typing import Any
 
 from larq_filters import _files, plots, recipes
 
 import tensorflow as tf
-
-
-def add_parser(commands: Any) -> None:
-    """Adds the command to the subparsers of the command line."""
-    parser = commands.add_parser(
-        "explain",
-        help="what a latent SGD recipe really is: the filter, and what each hyperparameter does",
-        description="Explains SGD on latent weights as a filter over gradients.",
-    )
-    add = parser.add_argument
-    add("--learning-rate", type=float, required=True, help="learning rate η")
-    add("--momentum", type=float, default=0.0, help="momentum β (default 0)")
-    add("--weight-decay", type=float, default=0.0, help="weight decay λ (default 0)")
-    add("--nesterov", action="store_true", help="Nesterov momentum")
-    add("--coupled", action="store_true", help="PyTorch's weight decay instead of Keras'")
-    add("--dampening", type=float, default=0.0, help="PyTorch's dampening (default 0)")
-    add("--clip", type=float, help="bound of the latent weights; larq's weight_clip has 1")
-    add("--epochs", type=float, help="length of the training; needs --steps-per-epoch")
-    add("--steps-per-epoch", type=float, help="to give times in epochs, too")
-    add("--decay", choices=["linear", "cosine"], help="of the learning rate, to 0 over --epochs")
-    add("--plot", type=pathlib.Path, metavar="PICTURE", help="draw the filter: .png, .pdf, .svg")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,97 +10,17 @@ import zipfile
 from typing import Any
 
 from larq_filters import _files, export
+from larq_filters_command import DONE, FORMATS, MISMATCH, NOT_PACKED, REFUSED
 
 import numpy as np
 import tensorflow as tf
 
-FORMATS = ("tflite", "npz", "c")
-DONE, REFUSED, USAGE, NOT_PACKED, MISMATCH = range(5)
-
 # What Keras says of a class that it does not know; the last, where it takes its name for a layer.
 _CUSTOM = ("register", "custom_object", "be imported", "must be an instance of class Layer")
 
-_EPILOG = f"""exit codes:
-  {DONE}  OUT is written
-  {REFUSED}  the model, the samples or a folder cannot be used
-  {USAGE}  wrong arguments
-  {NOT_PACKED}  --strict: a layer that asks for 1-bit weights was not packed
-  {MISMATCH}  --verify: the file computes something else than the model
-Unless it is {DONE}, OUT is what it was before, and why is one sentence on stderr.
---format c writes a header beside OUT, with its name and the ending .h.
-"""
-
-
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Adds `export` to the subcommands of a parser, with `run` as its default `run`."""
-    parser = subparsers.add_parser(
-        "export",
-        help="pack a saved larq model into a .tflite file, a .npz file or a C program",
-        description="Converts a saved larq model, packs its binary layers to 1 bit per weight, and "
-        "prints what became of each layer. Larq Compute Engine runs tflite; npz has the bits for "
-        "NumPy; c is a C99 program without libraries.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("model", metavar="MODEL", help="a .keras or .h5 file, or a SavedModel")
-    parser.add_argument("out", metavar="OUT", help="the file to write")
-    parser.add_argument(
-        "--format", choices=FORMATS, help="default: OUT's ending, tflite if it is another"
-    )
-    parser.add_argument(
-        "--strict", action="store_true", help="fail where a layer that asks for 1 bit is not packed"
-    )
-    parser.add_argument(
-        "--verify",
-        metavar="SAMPLES",
-        help="compare the file with the model on the samples in a .npy file, or in a .npz file "
-        "with an array for each input by name",
-    )
-    parser.add_argument(
-        "--tolerance", type=float, help="of --verify, in units of the largest output"
-    )
-    parser.add_argument(
-        "--allowed",
-        type=float,
-        default=0.0,
-        help="share of samples that may differ by more, as rounding may turn a sign; default: 0",
-    )
-    parser.add_argument("--report", metavar="FILE", help="write the report as JSON, too")
-    parser.add_argument(
-        "--target", choices=export.TARGETS, default="arm", help="of tflite; default: arm"
-    )
-    parser.add_argument(
-        "--no-pack-dense",
-        dest="pack_dense",
-        action="store_false",
-        help="of tflite: leave QuantDense layers in floats",
-    )
-    parser.add_argument(
-        "--int8",
-        metavar="SAMPLES",
-        help="of npz and c: real layers in 8 bits, with scales from such samples as for --verify",
-    )
-    parser.add_argument(
-        "--import",
-        dest="imports",
-        metavar="MODULE",
-        action="append",
-        default=[],
-        help="a Python module that registers custom layers; may be given again",
-    )
-    parser.set_defaults(run=run)
-    return parser
-
 
 def run(args: argparse.Namespace) -> int:
-    """Does what the parsed arguments say.
-
-    Args:
-        args: What the parser of `add_parser` made.
-
-    Returns:
-        The exit code.
-    """
+    """Converts, verifies and writes as the parsed arguments say; returns the exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # of Larq Compute Engine's TensorFlow
     try:
         _export(args)

@@ -3,11 +3,11 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from larq_filters._numbers import whole_number
-from larq_filters._text import table
+from larq_filters._text import html_table, table
 from larq_filters.export import _lce
 from larq_filters.export._program import Program
 
@@ -70,14 +70,20 @@ class Benchmark:
         }
 
     def __str__(self) -> str:
+        return "\n".join([*table(*self._table()), CAVEAT])
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._table(), below=CAVEAT)
+
+    def _table(self) -> tuple[list[Sequence[str]], Sequence[int]]:
         plural = "" if self.threads == 1 else "s"
         head = f"ms per sample, {self.runs} runs each, {self.threads} thread{plural}"
-        rows = [(head, "median", "    quartiles")]
+        rows: list[Sequence[str]] = [(head, "median", "    quartiles")]
         rows += [
             (t.name, f"{t.median:.2f}", f"    {t.lower:.2f} to {t.upper:.2f}")
             for t in self.latencies
         ]
-        return "\n".join([*table(rows, (38, -10, 28)), CAVEAT])
+        return rows, (38, -10, 28)
 
 
 def benchmark(

@@ -2,9 +2,10 @@
 
 import dataclasses
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
-from larq_filters._text import WIDTH, table
+from larq_filters._text import WIDTH, html_table, table
 from larq_filters._warnings import warn
 from larq_filters.export import _packing, _rewrite
 from larq_filters.export._flatbuffer import File, Operator
@@ -137,15 +138,22 @@ class Report:
         }
 
     def __str__(self) -> str:
-        rows = [("layer", "bits", "", "operator", "bytes", "packed")]
+        return "\n".join([*table(*self._table()), "", *self._totals()])
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._table(), below="\n".join(self._totals()))
+
+    def _table(self) -> tuple[list[Sequence[str]], Sequence[int]]:
+        rows: list[Sequence[str]] = [("layer", "bits", "", "operator", "bytes", "packed")]
         for r in self.layers:
             packed = "yes" if r.packed else "NO" if r.weight_bits == 1 else "-"
             bits = f"{r.weight_bits}/{r.input_bits}"
             rows.append((r.name, bits, "", r.operator, f"{r.bytes:,}", packed))
+        return rows, (28, -6, 2, 20, -11, -8)
+
+    def _totals(self) -> list[str]:
         asked = [r for r in self.layers if r.weight_bits == 1]
         lines = [
-            *table(rows, (28, -6, 2, 20, -11, -8)),
-            "",
             f"packed              {sum(r.packed for r in asked)} of {len(asked)} layers that ask "
             "for 1-bit weights",
             f"file                {self.file_bytes:,} bytes",
@@ -157,9 +165,9 @@ class Report:
         if "default" not in self.engines:
             lines.append(f"runs with           {' and '.join(self.engines) or 'no'} engines only")
         for r in self.unpacked:
-            text = f"not packed: {r.name}, as {r.reason}: {r.suggestion}"
+            text = f"not packed: {r.name}, because {r.reason}: {r.suggestion}"
             lines += ["", *textwrap.wrap(text, WIDTH)]
-        return "\n".join(lines)
+        return lines
 
     def check_packed(self) -> None:
         """Refuses a file of which a layer that asks for 1 bit is not packed.

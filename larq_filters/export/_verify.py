@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from larq_filters._text import table
+from larq_filters._text import html_table, table
 from larq_filters.export import _model
 from larq_filters.export._program import Program
 
@@ -77,7 +77,15 @@ class Verification:
         }
 
     def __str__(self) -> str:
-        rows = [("output", "absolute", "relative", "same arg max", f"beyond {self.tolerance:g}")]
+        return "\n".join(table(*self._table()))
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._table(), below=f"{self.samples:,} samples")
+
+    def _table(self) -> tuple[list[Sequence[str]], Sequence[int]]:
+        rows: list[Sequence[str]] = [
+            ("output", "absolute", "relative", "same arg max", f"beyond {self.tolerance:g}")
+        ]
         rows += [
             (
                 o.name,
@@ -88,7 +96,7 @@ class Verification:
             )
             for o in self.outputs
         ]
-        return "\n".join(table(rows, (22, -12, -11, -15, -15)))
+        return rows, (22, -12, -11, -15, -15)
 
 
 def verify(

@@ -20,8 +20,8 @@ _STAGES = (
 class LearnableShift(tf.keras.layers.Layer):
     """Adds a learned bias to each channel: y = x + b, b starting at 0.
 
-    Before a sign it learns the threshold (ReActNet's RSign), before and after a PReLU the place of
-    its bend (RPReLU).
+    Before a sign, it learns the threshold (ReActNet's RSign). Before and after a PReLU, it learns
+    where the PReLU bends (RPReLU).
 
     Example:
         >>> lqf.models.LearnableShift()(np.ones((1, 4, 4, 3))).shape
@@ -54,7 +54,7 @@ def ReActNetA(
     A real 3×3 convolution of `width` channels, 13 blocks of a binary 3×3 and a binary 1×1
     convolution, each with a shortcut around it and an RPReLU after it, up to 32·`width` channels,
     and a real dense layer. Where the channels double, two 1×1 convolutions of the same inputs are
-    concatenated, each with the shortcut around it, so that none needs a real convolution.
+    concatenated, each with its shortcut around it. So no shortcut needs a real convolution.
 
     Args:
         input_shape: Height, width and channels of an image.

@@ -5,18 +5,27 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from larq_filters._numbers import Coefficient, Schedule
+from larq_filters._numbers import Coefficient, Schedule, call, times
 from larq_filters._warnings import warn
 from larq_filters.optimizers import _arguments
+from larq_filters.optimizers._partition import ALL, Partition
 
 import tensorflow as tf
+
+# The largest value that a coefficient can have, by its short name; the smallest is 0.
+_LIMITS = {"alpha": 1.0, "gamma": 1.0, "sigma": 1.0, "rate": math.inf, "threshold": math.inf}
 
 
 class Coefficients:
     """What FilteredFlip knows of coefficients: a variable for each, by its name in the filter.
 
     A coefficient that follows a schedule is computed anew at every step. When it is set meanwhile,
-    the rest of its schedule is scaled: it goes on from the value that was set.
+    the rest of its schedule is scaled: it goes on from the value that was set. Where the schedule
+    is 0 there is nothing to scale, and the value that was set is used as it is. Setting the value
+    that it has already changes nothing.
+
+    With filters by layer, the learning rate is that of the first of them, and setting it scales the
+    rates of all.
     """
 
     iterations: tf.Variable
@@ -24,6 +33,7 @@ class Coefficients:
     _coefficients: Mapping[str, tf.Variable]  # as they are now
     _before: Mapping[str, tf.Variable]  # as they were in the last step
     _scales: Mapping[str, tf.Variable]  # of those that follow a schedule: what it is multiplied by
+    _filters: Partition
     _no_dependency: Callable[[Any], Any]  # of TensorFlow: hides a value from checkpoints
 
     def _create_coefficients(self, given: Mapping[str, Coefficient]) -> None:
@@ -42,11 +52,16 @@ class Coefficients:
             # At the last step, or when it was made; not in checkpoints.
             written = {key: _variable(f"{key}_written", values[key], dtype) for key in scheduled}
             self._written = self._no_dependency(written)
-            was_limited = tf.Variable(False, name="was_limited", trainable=False)
-            self._was_limited = self._no_dependency(was_limited)
+            limited = {key: _variable(f"{key}_outside", 0.0, dtype) for key in given}
+            self._outside = self._no_dependency(limited)  # the last value that had to be limited
+            rates = [key for key in given if _arguments.short_name(key) in ("alpha", "rate")]
+            first = [values[key] for key in self._rate_keys()[-1:] if len(rates) > 1]
+            shared = [_variable("learning_rate", value, dtype) for value in 2 * first]
+            self._shared = self._no_dependency(shared)
+        self._said_ended = False
 
     def _follow_schedules(self) -> None:
-        outside = []
+        self._share_rate()
         for key, given in self._given.items():
             variable, limit = self._coefficients[key], _limit(key)
             if isinstance(given, Schedule):
@@ -57,15 +72,44 @@ class Coefficients:
                 continue
             if limit is not None:  # or at most as far beyond it as what was given
                 limited = tf.clip_by_value(value, min(0.0, given), max(limit, given))
-                outside.append(limited != value)
+                last = self._before[key]
+                last = tf.where(tf.math.is_finite(last), last, tf.zeros_like(last))
+                limited = tf.where(tf.math.is_nan(value), last, limited)
+                self._outside[key].assign(tf.where(limited != value, value, self._outside[key]))
                 value = limited
             variable.assign(value)
-            if key in self._written:
-                self._written[key].assign(value)
-        self._was_limited.assign(tf.reduce_any([self._was_limited, *outside]))
+        for variable in self._shared:
+            variable.assign(self._coefficients[self._rate_keys()[-1]])
+
+    def _share_rate(self) -> None:
+        """With several rates, the learning rate is one of its own: what sets it scales them all."""
+        if not self._shared:
+            return
+        rate, written = map(tf.convert_to_tensor, self._shared)
+        factor = tf.where(
+            tf.abs(rate - written) > 1e-6 * tf.abs(written),
+            tf.math.divide_no_nan(rate, written),
+            tf.ones_like(rate),
+        )
+        for key, variable in self._coefficients.items():
+            if _arguments.short_name(key) in ("alpha", "rate"):
+                variable.assign(factor * variable)
 
     def _scheduled(self, key: str, schedule: Schedule, variable: tf.Variable) -> tf.Tensor:
         """The schedule's value, scaled by what the coefficient was set to since the last step."""
+        scale, is_set, now = self._scale(key, schedule, variable)
+        self._scales[key].assign(scale)
+        is_free = is_set & (now == 0.0)  # nothing to scale: set for this step, and until there is
+        value = tf.where(is_free, variable, scale * now)
+        limit = _limit(key)
+        written = value if limit is None else tf.clip_by_value(value, 0.0, limit)
+        self._written[key].assign(tf.where(is_free, self._written[key], written))
+        return value
+
+    def _scale(
+        self, key: str, schedule: Schedule, variable: tf.Variable
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The scale of a schedule, whether its coefficient was set, and the schedule's value."""
         now, before = (
             tf.cast(schedule(steps), variable.dtype)
             for steps in (self.iterations, tf.maximum(self.iterations - 1, 0))
@@ -78,8 +122,7 @@ class Coefficients:
             own = [tf.clip_by_value(one, 0.0, limit) for one in own]
         is_set = tf.reduce_all([tf.abs(value - one) > 1e-6 * tf.abs(one) for one in own])
         scale = tf.where(is_set & (now != 0.0), tf.math.divide_no_nan(value, now), scale)
-        self._scales[key].assign(scale)
-        return scale * now
+        return scale, is_set, now
 
     @property
     def coefficients(self) -> dict[str, tf.Variable]:
@@ -100,8 +143,11 @@ class Coefficients:
         """What Keras' callbacks and trackers know as the learning rate, for every filter.
 
         α, or of several the last stage's; the rate of an `Integrator`; another coefficient where
-        there is no such; the constant 1 where there is none.
+        there is no such; the constant 1 where there is none. With filters by layer, that of the
+        first one; setting it scales the rates of all.
         """
+        if self._shared:
+            return self._shared[0]
         key = self._rate_key()
         return tf.constant(1.0) if key is None else self._coefficients[key]
 
@@ -113,7 +159,10 @@ class Coefficients:
                 "this filter has no coefficient that can be set while training. "
                 f"Received: learning_rate={value!r}"
             )
-        self._set(key, value)
+        if self._shared:
+            self._shared[0].assign(_arguments.current(key, float(value)))
+        else:
+            self._set(key, value)
 
     lr = learning_rate
 
@@ -123,10 +172,19 @@ class Coefficients:
         return 1.0 if key is None else self._given[key]  # TensorBoard looks for a schedule here
 
     def _rate_key(self) -> str | None:
-        keys = [key for key in self._coefficients if key != "threshold"]
-        keys = [key for key in keys if "/" not in key] or keys  # of the filter of all other layers
+        return next(reversed(self._rate_keys()), None)
+
+    def _rate_keys(self) -> list[str]:
+        """The rates of one filter, or its other coefficients if it has none."""
+        keys = [key for key in self._given if key != "threshold"]
         rates = [key for key in keys if _arguments.short_name(key) in ("alpha", "rate")]
-        return (rates or keys)[-1] if keys else None
+        own = self._of_used(rates or keys)
+        return [key for key in own if _label(key) == _label(own[0])]
+
+    def _of_used(self, keys: list[str]) -> list[str]:
+        """Of keys, those of filters that train something; all, if that is not known yet."""
+        used = self._filters.used
+        return [key for key in keys if _label(key) in used] or keys
 
     @property
     def gamma(self) -> tf.Variable:
@@ -165,14 +223,14 @@ class Coefficients:
                 f"`{name}` can be set while training to a number; a schedule is given when the "
                 f"optimizer is made. Received: {name}={value!r} in place of {given!r}"
             )
-        value = _arguments.current(key, float(value))
-        if isinstance(given, Schedule) and float(given(self.iterations)) == 0.0:
-            raise ValueError(
-                f"`{name}` follows a schedule that has ended at 0, so there is nothing left to "
-                "scale: make a new optimizer for another training. Received: "
-                f"{name}={value:g} after {int(self.iterations)} steps"
-            )
-        self._coefficients[key].assign(value)
+        self._coefficients[key].assign(_arguments.current(key, float(value)))
+
+    def _changed(self) -> dict[str, Coefficient]:
+        """Those that were set since the optimizer was made, by name: numbers, scaled schedules."""
+        changed: dict[str, Coefficient] = dict(self._changed_coefficients())
+        for key, scale in self._changed_scales().items():
+            changed[key] = times(self._given[key], scale)
+        return changed
 
     def _changed_coefficients(self) -> dict[str, float]:
         """Those without a schedule that were set since the optimizer was made, by name."""
@@ -183,6 +241,12 @@ class Coefficients:
                 changed[key] = float(current)
         return changed
 
+    def _scheduled_coefficients(self) -> dict[str, float]:
+        """Those with a schedule as they are now, by name; none if there was no step."""
+        if not int(tf.keras.backend.get_value(self.iterations)):
+            return {}
+        return {k: float(tf.keras.backend.get_value(self._coefficients[k])) for k in self._written}
+
     def _last_coefficients(self) -> dict[str, float]:
         """All of them as they were in the last step, by name; none if there was no step."""
         values = {k: float(tf.keras.backend.get_value(v)) for k, v in self._before.items()}
@@ -190,28 +254,60 @@ class Coefficients:
 
     def _changed_scales(self) -> dict[str, float]:
         """What schedules are multiplied by, of those that were set since."""
-        scales = {k: float(tf.keras.backend.get_value(v)) for k, v in self._scales.items()}
+        scales = {
+            key: float(self._scale(key, self._given[key], self._coefficients[key])[0])
+            for key in self._scales
+        }
         return {key: scale for key, scale in scales.items() if scale != 1.0}
+
+    def _continue_from(
+        self,
+        coefficients: Mapping[str, float],
+        scheduled: Mapping[str, float],
+        scales: Mapping[str, float],
+        before: Mapping[str, float],
+    ) -> None:
+        """Sets what a config says of the optimizer that it is of."""
+        for values, variables in (
+            (coefficients, self._coefficients),
+            (scheduled, self._coefficients),
+            (scheduled, self._written),
+            (scales, self._scales),
+            (before, self._before),
+        ):
+            for key, value in values.items():
+                variables[key].assign(value)
+        for variable in self._shared:
+            variable.assign(self._coefficients[self._rate_keys()[-1]])
 
     def _warn_of_coefficients(self) -> None:
         """Says so where a training went on after its α had reached 0, or one was out of range."""
-        if tf.keras.backend.get_value(self._was_limited):
-            self._was_limited.assign(False)
+        read = tf.keras.backend.get_value
+        outside = {key: float(read(variable)) for key, variable in self._outside.items()}
+        outside = {key: value for key, value in outside.items() if value != 0.0}
+        if outside:
+            for key in outside:
+                self._outside[key].assign(0.0)
             warn(
                 "a schedule or a callback set a coefficient outside its range, and the nearest "
-                "value was used: alpha and gamma are in [0, 1], the threshold is 0 or more. "
-                f"Received: {dict(self._given)}",
+                "value was used, or for NaN the last one: alpha, gamma and sigma are in [0, 1], "
+                "rates and the threshold are 0 or more. "
+                f"Received: {', '.join(f'{key}={value:g}' for key, value in outside.items())}",
             )
-        steps = int(tf.keras.backend.get_value(self.iterations))
-        for key, value in self._given.items():
-            if _arguments.short_name(key) != "alpha" or not isinstance(value, Schedule):
-                continue
-            if steps > 1 and float(value(steps - 1)) == 0.0:
-                warn(
-                    "alpha had decayed to 0 before training ended, and no weight flips after that: "
-                    "decay_steps is the number of steps of the whole training, epochs times steps "
-                    f"per epoch. Received: {steps} steps of training, {value!r}",
-                )
+        steps = int(read(self.iterations))
+        keys = [key for key in self._given if _arguments.short_name(key) in ("alpha", "rate")]
+        alphas = [key for key in self._of_used(keys) if key in self._written]
+        ended = [key for key in alphas if float(read(self._coefficients[key])) == 0.0]
+        if steps > 1 and ended and not self._said_ended:
+            self._said_ended = True
+            given = ", ".join(f"{key}={call(self._given[key])}" for key in ended)
+            layers = "" if len(ended) == len(self._of_used(keys)) else " of these layers"
+            warn(
+                "alpha had decayed to 0 before training ended, and no weight"
+                f"{layers} flips after that: decay_steps is the number of steps of the whole "
+                f"training, epochs times steps per epoch. Received: {steps} steps of training, "
+                f"{given}",
+            )
 
 
 def _variable(key: str, value: Any, dtype: str) -> tf.Variable:
@@ -222,5 +318,9 @@ def _variable(key: str, value: Any, dtype: str) -> tf.Variable:
 
 def _limit(key: str) -> float | None:
     """The largest value that a coefficient can have, by its name."""
-    name = _arguments.short_name(key)
-    return 1.0 if name in ("alpha", "gamma") else math.inf if name == "threshold" else None
+    return _LIMITS.get(_arguments.short_name(key))
+
+
+def _label(key: str) -> str:
+    """The filter that a coefficient is of."""
+    return key.rpartition("/")[0] or ALL

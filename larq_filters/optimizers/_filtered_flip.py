@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from larq_filters import _layers
-from larq_filters._numbers import Coefficient, call, times
+from larq_filters._numbers import Coefficient, call
 from larq_filters._serialization import register
 from larq_filters.filters import Filter
 from larq_filters.optimizers import _arguments
@@ -70,13 +70,13 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
             `coefficients` are then such as 'block_*/alpha'.
         threshold: τ ≥ 0, in the unit of the filter's output. A number or a schedule.
         inertia: How strongly filters hold on to the weights that training starts from, 0 or more.
-            In the very first step, each filter starts in the steady state of the constant input
-            −θ·inertia·rms(g), as if past gradients had supported the present weights. State that is
-            there, seeded or restored, is kept. None: 0.1 for a variable that is exactly ±1 already,
-            as trained ones and those of `to_latent_free` are, and 0 for others. With 0, the paper's
-            start, half of all weights flip in the first step. With 0.1, they begin to move after
-            some 2/α steps: fine-tune with α = 1e-3 or less. In 380 steps, 0.1 costs random weights
-            2 points of accuracy, in 3,900 none.
+            At the first gradient g of a variable, its filter starts in the steady state of the
+            constant input −θ·inertia·rms(g), as if past gradients had supported the weights. State
+            that is there, seeded or restored, is kept. None: 0.1 for a variable that is exactly ±1
+            in `build`, as trained ones and those of `to_latent_free` are, or that is set after
+            `build`; 0 for others. With 0, the paper's start, half of all weights flip in the first
+            step. With 0.1, they begin to move after some 2/α steps: fine-tune with α = 1e-3 or
+            less. In 380 steps, 0.1 costs random weights 2 points of accuracy, in 3,900 none.
         real_optimizer: A Keras optimizer, its name or its config, for all variables that are not
             binary.
         state_dtype: "bfloat16" keeps the filters' state in half the memory. It is rounded up or
@@ -162,10 +162,11 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
         self.count_flips = False
 
     def __repr__(self) -> str:
-        threshold = call(self._given["threshold"])
+        changed = self._changed() if tf.executing_eagerly() else {}  # in a graph, as it was made
+        threshold = changed.pop("threshold", self._given["threshold"])
         return (
-            f"{type(self).__name__}(filter={self._filters!r}, threshold={threshold}, "
-            f"real_optimizer={self._real_optimizer.name!r})"
+            f"{type(self).__name__}(filter={self.filter if changed else self._filters!r}, "
+            f"threshold={call(threshold)}, real_optimizer={self._real_optimizer.name!r})"
         )
 
     # Hyperparameters
@@ -176,9 +177,7 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
 
         With filters by layer, a mapping of them.
         """
-        changed: dict[str, Coefficient] = dict(self._changed_coefficients())
-        for key, scale in self._changed_scales().items():
-            changed[key] = times(self._given[key], scale)
+        changed = self._changed()
         changed.pop("threshold", None)
         return self._filters.with_coefficients(changed)
 

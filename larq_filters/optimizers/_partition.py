@@ -69,6 +69,11 @@ class Partition:
             return filters[0]
         return dict(zip(self._keys, filters, strict=True))
 
+    @property
+    def used(self) -> set[str]:
+        """The labels of filters that train variables, once `settle` found these."""
+        return set(self._places or ())
+
     def settle(self, variables: Sequence[tf.Variable]) -> list[str]:
         """The label of each binary variable.
 

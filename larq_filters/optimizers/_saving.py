@@ -53,6 +53,7 @@ class Saving(tf.keras.optimizers.Optimizer):
             ),
             "iterations": int(tf.keras.backend.get_value(self.iterations)),
             "coefficients": self._changed_coefficients(),
+            "scheduled": self._scheduled_coefficients(),
             "scales": self._changed_scales(),
             "before": self._last_coefficients(),
         }
@@ -66,8 +67,8 @@ class Saving(tf.keras.optimizers.Optimizer):
         config = dict(config)
         if "iterations" in config:  # of `get_config`, which in earlier versions had no inertia
             config.setdefault("inertia", 0.0)
-        coefficients, iterations = config.pop("coefficients", {}), config.pop("iterations", 0)
-        scales, before = config.pop("scales", {}), config.pop("before", {})
+        values = [config.pop(key, {}) for key in ("coefficients", "scheduled", "scales", "before")]
+        iterations = config.pop("iterations", 0)
         with tf.keras.utils.custom_object_scope(custom_objects or {}):
             for name in {"alpha", "gamma", "filter", "threshold"} & set(config):
                 config[name] = deserialize(config[name])
@@ -78,12 +79,7 @@ class Saving(tf.keras.optimizers.Optimizer):
                     use_legacy_format=True,
                 )
             new = cls(**config)
-        for key, value in coefficients.items():
-            new._coefficients[key].assign(value)
-        for key, value in scales.items():
-            new._scales[key].assign(value)
-        for key, value in before.items():
-            new._before[key].assign(value)
+        new._continue_from(*values)
         new._lost_iterations = iterations
         return new
 

@@ -1,7 +1,7 @@
-"""Pictures of filters and of how a network trains with them, with matplotlib.
+"""Plots of filters and of the training of a network, with matplotlib.
 
-Every function draws into the axes it is given, or into new ones, and returns them. Output scales
-have no meaning to binary weights, so responses are drawn relative to their largest value.
+Every function draws into the given axes, or into new ones, and returns them. The scale of a
+filter's output has no effect on binary weights, so responses are relative to their largest value.
 """
 
 from larq_filters.plots._filters import (

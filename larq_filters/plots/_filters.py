@@ -23,9 +23,10 @@ def frequency_response(
     """The gain of linear filters over frequency, both logarithmic.
 
     Args:
-        *filters: One or several, each with fixed coefficients (`filter.at(step)` else).
-        labels: A name for each; how it prints if None.
-        ax: Axes to draw into; new ones if None.
+        *filters: One or several filters with fixed coefficients. Use `filter.at(step)` if there is
+            a schedule.
+        labels: A name for each filter. None: the filter as text.
+        ax: Axes to draw into. None: new axes.
 
     Returns:
         The axes: frequency in rad/step, and gain in dB relative to the largest one shown.
@@ -62,13 +63,13 @@ def impulse_response(
     labels: Sequence[str] | None = None,
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """How much a gradient counts in the output, over its age, for linear filters.
+    """The impulse response of linear filters: how much a gradient counts, over its age.
 
     Args:
-        *filters: One or several, each with fixed coefficients.
-        n: Number of steps to show; five of the largest finite time constant if None.
-        labels: A name for each; how it prints if None.
-        ax: Axes to draw into; new ones if None.
+        *filters: One or several filters with fixed coefficients.
+        n: Number of steps to show. None: five times the largest finite time constant.
+        labels: A name for each filter. None: the filter as text.
+        ax: Axes to draw into. None: new axes.
 
     Returns:
         The axes: age of a gradient in steps, and its weight relative to the largest one.
@@ -108,14 +109,14 @@ def impulse_response(
 def pole_zero(
     *filters: Filter, labels: Sequence[str] | None = None, ax: "Axes | None" = None
 ) -> "Axes":
-    """Poles (×) and zeros (○) of linear filters in the z plane; the legend has time constants.
+    """Poles (×) and zeros (○) of linear filters in the z plane, with time constants.
 
-    Zeros at z = 0, which are mere delays, are left out.
+    Zeros at z = 0 are left out, because they only delay.
 
     Args:
-        *filters: One or several, each with fixed coefficients.
-        labels: A name for each; how it prints if None.
-        ax: Axes to draw into; new ones if None.
+        *filters: One or several filters with fixed coefficients.
+        labels: A name for each filter. None: the filter as text.
+        ax: Axes to draw into. None: new axes.
 
     Returns:
         The axes: real and imaginary part of z.
@@ -176,17 +177,20 @@ def responses(filter: Filter) -> "Figure":
 
 def _labels(filters: Sequence[Filter], labels: Sequence[str] | None) -> Sequence[str]:
     if not filters:
-        raise ValueError("give at least one filter. Received: none")
+        raise ValueError("there is nothing to draw. Give at least one filter. Received: none")
     for filter in filters:
         if not isinstance(filter, Filter):
             raise TypeError(
-                "give filters of larq_filters.filters, one after the other; the filter of an "
-                f"optimizer is optimizer.filter. Received: {filter!r}"
+                "arguments must be filters of larq_filters.filters, not a list of them. The filter "
+                f"of an optimizer is optimizer.filter. Received: {filter!r}"
             )
-    labels = [str(f) for f in filters] if labels is None else labels
+    if labels is None:
+        names = [textwrap.shorten(str(filter), 100, placeholder=" …") for filter in filters]
+        labels = [textwrap.fill(name, 50) for name in names]
     if len(labels) != len(filters):
         raise ValueError(
-            f"give as many labels as filters. Received: {len(filters)} filters, labels={labels}"
+            "there must be as many labels as filters. "
+            f"Received: {len(filters)} filters, labels={labels}"
         )
     return labels
 

@@ -1,4 +1,4 @@
-"""Pictures of how a network trains."""
+"""Plots of the training of a network."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,16 +17,17 @@ _MANY = 8  # more layers than that are not named one by one
 
 
 def flip_ratio(history: Any, *, ax: "Axes | None" = None) -> "Axes":
-    """The share of weights that flipped per step, over epochs, for each layer and overall.
+    """Flip ratios over epochs: the share of weights that flip per step, by layer and overall.
 
     Args:
-        history: What `model.fit` returned with `callbacks.FlipRatio`, or its `history`.
-        ax: Axes to draw into; new ones if None.
+        history: The result of `model.fit` with `callbacks.FlipRatio`, or its `history`.
+        ax: Axes to draw into. None: new axes.
 
     Returns:
         The axes: epochs, counted from 1, and flips per weight and step, logarithmic.
 
     Raises:
+        TypeError: `history` is something else.
         ValueError: There are no flip ratios in `history`.
 
     Example:
@@ -35,9 +36,15 @@ def flip_ratio(history: Any, *, ax: "Axes | None" = None) -> "Axes":
         'flips per weight and step'
     """
     logs: Mapping[str, Sequence[float]] = getattr(history, "history", history)
+    logs = getattr(logs, "history", logs)  # of a model that was trained
+    if not isinstance(logs, Mapping):
+        raise TypeError(
+            "history is what `model.fit` returned, or its `history`. "
+            f"Received: {type(history).__name__}"
+        )
     if "flip_ratio" not in logs:
         raise ValueError(
-            "there are no flip ratios in this history: train with callbacks=[larq_filters."
+            "this history has no flip ratios. Train with callbacks=[larq_filters."
             f"callbacks.FlipRatio()]. Received: a history of {list(logs)}"
         )
     ax = _axes.new_or(ax)
@@ -51,7 +58,10 @@ def flip_ratio(history: Any, *, ax: "Axes | None" = None) -> "Axes":
     if 0.0 in values:
         ax.plot([], [], "kv", label="0: no weight flipped")
     ax.set_yscale("log")
-    ax.locator_params("x", integer=True)
+    if len(logs["flip_ratio"]) == 1:
+        ax.set_xticks([1])
+    else:
+        ax.locator_params("x", integer=True)
     ax.set_xlabel("epoch")
     ax.set_ylabel("flips per weight and step")
     return _axes.finish(ax, "Flip ratio")
@@ -71,9 +81,9 @@ def state_histogram(
 
     Args:
         model: A model compiled with `FilteredFlip`, after some training.
-        layers: Names of layers to show, all if None.
-        bins: Number of bins; what is beyond them counts in the outermost.
-        ax: Axes to draw into; new ones if None.
+        layers: Names of the layers to show. None: all.
+        bins: Number of bins. Values outside count in the outermost bins.
+        ax: Axes to draw into. None: new axes.
 
     Returns:
         The axes: θ·y in units of each layer's root mean square of y, and the share of its weights.
@@ -96,14 +106,14 @@ def state_histogram(
     if optimizer is None:
         kind = type(getattr(model, "optimizer", None)).__name__
         raise TypeError(
-            f"a state histogram is of a model compiled with FilteredFlip. Received: {kind}"
+            f"state_histogram needs a model compiled with FilteredFlip. Received: {kind}"
         )
     margins = _margins(model, optimizer)
     missing = sorted(set(layers or ()) - {layer for layer, _ in margins})
     margins = {key: m for key, m in margins.items() if layers is None or key[0] in layers}
     if missing or not margins:
         raise ValueError(
-            "no such layer has binary weights: give names of those that have, or none. "
+            "there is no layer of this name with binary weights. Give other names, or None. "
             f"Received: layers={missing}"
         )
     ax = _axes.new_or(ax)
@@ -124,6 +134,8 @@ def state_histogram(
             ax.axvline(threshold / scale, color=color, linestyle="--", linewidth=1.0)
     if threshold == 0.0:
         ax.axvline(0.0, color="k", linestyle="--", linewidth=1.0, label="τ = 0")
+    else:
+        ax.plot([], [], "k--", linewidth=1.0, label=f"τ = {threshold:g}, for each")
     ax.set_xlabel("θ·y, in units of the layer's root mean square of y")
     ax.set_ylabel("share of weights")
     return _axes.finish(ax, "Distance of weights from flipping")
@@ -135,13 +147,13 @@ def _margins(
     """As `_layers.margins`, of a model that was trained."""
     if not int(optimizer.iterations):
         raise ValueError(
-            "the first step settles the state of every filter: train the model first. Received: 0 "
-            "steps of training"
+            "filters have no state before the first step. Train the model first. Received: 0 steps "
+            "of training"
         )
     margins = _layers.margins(model, optimizer)
     if not margins and any(map(_layers.is_binary, model.trainable_variables)):
         raise ValueError(
-            "this filter has no state, so nothing says how far weights are from flipping. "
+            "this filter has no state, so the distance of weights from flipping is not known. "
             f"Received: filter={optimizer.filter}"
         )
     return margins

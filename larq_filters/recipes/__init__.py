@@ -1,13 +1,13 @@
 r"""Latent-weight recipes, and other projects' binary optimizers, in terms of filters.
 
-A latent weight w is trained by an optimizer and used only by its sign. Seen from outside, −w (times
-a scale without meaning) is the output of a filter over the gradients: `from_sgd` and `from_adam`
-give that filter, `sgd_state` and `adam_state` the state in which it goes on from given latent
-weights. With both, a `FilteredFlip` holds sign(w) after every step, up to rounding where w is next
-to 0.
+An optimizer trains a latent weight w, and the network uses only sign(w). So −w, up to a positive
+scale, is the output of a filter over the gradients. `from_sgd` and `from_adam` return the filter
+that is mathematically equivalent to training latent weights with SGD or Adam. `sgd_state` and
+`adam_state` return the filter's state for given latent weights. With both, a `FilteredFlip` holds
+sign(w) after every step, up to rounding where w is close to 0.
 
-A recipe of your own is a function that returns a `FilteredFlip`, under the names that its users
-know:
+Write a recipe of your own as a function that returns a `FilteredFlip` and has the hyperparameters
+that its users know:
 
 >>> def double_bop(threshold=1e-8, gamma=1e-4, **kwargs):
 ...     filter = lqf.filters.CascadedEMA(alpha=gamma, gamma=gamma)
@@ -15,8 +15,8 @@ know:
 >>> double_bop(gamma=0.01, real_optimizer="sgd").filter
 CascadedEMA(alpha=0.01, gamma=0.01)
 
-It saves and resumes as any `FilteredFlip`. To go on from the state of another optimizer, assign to
-`optimizer.slots(variable)`, as `SGD.state` and `Adam.state` say for latent weights.
+It saves and resumes as any `FilteredFlip`. To continue from the state of another optimizer, assign
+that state to `optimizer.slots(variable)`. `SGD.state` and `Adam.state` do it for latent weights.
 """
 
 from larq_filters.recipes._adam import Adam, adam_state, from_adam

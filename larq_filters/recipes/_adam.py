@@ -1,4 +1,4 @@
-"""Adam on latent weights: one object, and functions that are thin doors to it."""
+"""Adam on latent weights: the class, and functions that call it."""
 
 import dataclasses
 
@@ -11,21 +11,22 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Adam:
-    r"""Adam on latent weights: the filter that it is, and its state.
+    r"""Adam on latent weights: its equivalent filter, and its state.
 
     m and v are averages of g and g² divided by their bias; w_t = (1 − ηλ)w_{t−1} − η·m/(√v + ε),
-    held within ± `clip`. That is `NormalizedEMA` into an `Integrator`: not linear, because Adam
-    normalizes. AMSGrad, which divides by the largest v so far, is not a filter of this kind.
+    held within ± `clip`. This is a `NormalizedEMA` followed by an `Integrator`. It is not linear,
+    because Adam divides by √v. AMSGrad divides by the largest v so far, so it has no such filter.
 
     Args:
         learning_rate: η > 0, a number or a schedule. The defaults are those of Keras.
         beta_1: β₁ in [0, 1).
         beta_2: β₂ in [0, 1).
         epsilon: ε > 0.
-        clip: The weight's bound; larq's `weight_clip` has 1, as most recipes. None for no bound.
+        clip: The bound of the weight. The default 1 is that of larq's `weight_clip`, which most
+            recipes use. None for no bound.
         weight_decay: λ ≥ 0, decoupled.
-        epsilon_hat: Whether ε joins √v before the bias correction, as in Keras; after it in the
-            paper and PyTorch.
+        epsilon_hat: True: ε is added to √v before the bias correction, as in Keras. False: after
+            it, as in the paper and PyTorch.
 
     Raises:
         ValueError: An argument outside its range.
@@ -79,7 +80,7 @@ class Adam:
         *,
         steps: int = 0,
     ) -> State:
-        """The state in which `filter` goes on from latent weights; see `adam_state`."""
+        """The state of `filter` for given latent weights; see `adam_state`."""
         return adam_state(latent, m, v, steps=steps)
 
 
@@ -96,13 +97,13 @@ def from_adam(
     r"""The filter that is equivalent to training latent weights with Adam: `Adam(...).filter`.
 
     Args:
-        learning_rate: η > 0, as of `Adam`, and so are all others.
+        learning_rate: η > 0. It and all others are those of `Adam`.
         beta_1: β₁ in [0, 1).
         beta_2: β₂ in [0, 1).
         epsilon: ε > 0.
         clip: The weight's bound; larq's `weight_clip` has 1. None for no bound.
         weight_decay: λ ≥ 0, decoupled.
-        epsilon_hat: Whether ε joins √v before the bias correction, as in Keras.
+        epsilon_hat: Whether ε is added to √v before the bias correction, as in Keras.
 
     Returns:
         A filter whose output is −w.
@@ -133,13 +134,13 @@ def adam_state(
     *,
     steps: int = 0,
 ) -> State:
-    """The state in which `from_adam` goes on from latent weights.
+    """The state of `from_adam` for given latent weights.
 
     Args:
         latent: w, of any shape.
         m: Adam's first moment, not corrected, of the same shape; None for 0.
         v: Adam's second moment, likewise.
-        steps: How many steps it has done.
+        steps: Number of steps that Adam has done, for its bias correction.
 
     Returns:
         A value for each of the filter's slots.

@@ -1,4 +1,4 @@
-"""What each hyperparameter of a latent SGD recipe does to the filter that the recipe is."""
+"""What each hyperparameter of a latent SGD recipe does to the equivalent filter."""
 
 import dataclasses
 import math
@@ -49,7 +49,7 @@ def _rates(learning_rate: Coefficient, steps: int | None) -> np.ndarray:
         return np.array([learning_rate], "float64")
     if steps is None:
         raise ValueError(
-            "with a schedule, explain needs the length of the training: give `steps`. Received: "
+            "a learning rate schedule needs the length of the training. Give `steps`. Received: "
             f"learning_rate={learning_rate!r}, steps=None"
         )
 
@@ -63,7 +63,7 @@ def _rates(learning_rate: Coefficient, steps: int | None) -> np.ndarray:
     values = rates.get_concrete_function()().numpy()
     if not (np.isfinite(values).all() and values.min() >= 0.0 and values.max() > 0.0):
         raise ValueError(
-            "learning rates are finite, and positive but for a few zeros. Received: a schedule "
+            "learning rates must be finite, at least 0, and not all 0. Received: a schedule "
             f"with values from {values.min():g} to {values.max():g}"
         )
     return values

@@ -1,19 +1,22 @@
 """The numbers of `recipes.explain` in sentences and as a table."""
 
 import dataclasses
+import html
 import math
 import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from larq_filters._text import WIDTH, table
+from larq_filters._text import WIDTH, html_table, table
 from larq_filters.filters import Filter
 from larq_filters.recipes._response import Response
+
+_EQUIVALENT = "SGD on latent weights is equivalent to this filter over the gradients:"
 
 
 @dataclasses.dataclass(frozen=True)
 class Hyperparameter:
-    """One of a latent recipe's hyperparameters: its name, its value, and what it does.
+    """A hyperparameter of a latent recipe: its name, its value, and what it does.
 
     Example:
         >>> recipe = lqf.recipes.explain(0.1, 0.9, 1e-4, print_fn=None)
@@ -30,7 +33,7 @@ class Hyperparameter:
 class Explanation:
     """A latent SGD recipe as a filter; `print` shows it as a table of 80 columns.
 
-    With a schedule, α and what follows from it are those of the largest learning rate.
+    With a schedule, α and the numbers that depend on it are for the largest learning rate.
 
     Example:
         >>> recipe = lqf.recipes.explain(0.1, 0.9, 1e-4, print_fn=None)
@@ -39,35 +42,35 @@ class Explanation:
     """
 
     filter: Filter
-    """What `recipes.from_sgd` gives."""
+    """The result of `recipes.from_sgd`."""
     linear: Filter
-    """The same at the largest learning rate and without the clip: what has a transfer function."""
+    """The same without clipping, at the largest learning rate: it has a transfer function."""
     alpha: float | None
-    """Share per step of the slow stage; 0 if nothing is forgotten, None with complex poles."""
+    """Share per step of the slow stage. 0 if it forgets nothing, None with complex poles."""
     gamma: float | None
-    """Share per step of the fast stage; 1 if there is none, None with complex poles."""
+    """Share per step of the fast stage. 1 if there is no such stage, None with complex poles."""
     poles: tuple[complex, complex]
     """1 − α and 1 − γ, the slower one first, or a complex pair."""
     alpha_time_constant: float
-    """Steps in which the slow stage decays to 1/e; with complex poles, the ringing."""
+    """Steps in which the slow stage, or with complex poles the ringing, decays to 1/e."""
     gamma_time_constant: float
-    """Steps in which the fast stage decays to 1/e, likewise."""
+    """Steps in which the fast stage, or with complex poles the ringing, decays to 1/e."""
     ringing_period: float | None
-    """Steps after which a gradient's influence repeats its signs, or None: it keeps its sign."""
+    """Period in steps of the sign of a gradient's weight, or None if that sign never changes."""
     forgotten_after: float
-    """Steps until the initial weights stay below 1 % of their size; infinite if they never do, or,
-    with a schedule, not within `steps`."""
+    """Steps until the initial weights stay below 1 % of their size. Infinite if they never do, or
+    with a schedule not within `steps`."""
     remaining: float | None
-    """Share of the initial weights left after `steps`, or None where those are not given."""
+    """Share of the initial weights that is left after `steps`, or None without `steps`."""
     steps_per_epoch: float | None
-    """To give times in epochs, or None."""
+    """Steps per epoch, to print times in epochs, or None."""
     changes_nothing: dict[str, float]
-    """Factors that, all together, leave every binary weight at every step as it is."""
+    """Factors by hyperparameter. All of them together change no binary weight in any step."""
     hyperparameters: tuple[Hyperparameter, ...] = dataclasses.field(repr=False)
     """The seven, in the order of the table."""
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it in values that JSON has; poles as real and imaginary part."""
+        """All fields as JSON values; poles as real and imaginary part."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return fields | {
             "filter": str(self.filter),
@@ -80,32 +83,31 @@ class Explanation:
         }
 
     def __str__(self) -> str:
-        return _table(self)
+        rows = self._rows()
+        widths = [max(len(row[i]) for row in rows) + 2 for i in (0, 1)]
+        cells = []
+        for name, value, effect in rows:
+            lines = textwrap.wrap(effect, WIDTH - sum(widths))
+            heads = [(name, value)] + [("", "")] * len(lines)
+            cells += [(*head, line) for head, line in zip(heads, lines, strict=False)]
+        head, *body = table(cells, (*widths, WIDTH))
+        equivalent = textwrap.wrap(
+            str(self.filter), WIDTH, initial_indent="  ", subsequent_indent="    "
+        )
+        last = textwrap.wrap(self._redundant(), WIDTH)
+        return "\n".join([_EQUIVALENT, *equivalent, "", head, "-" * WIDTH, *body, "", *last])
 
+    def _repr_html_(self) -> str:
+        above = html.escape(f"{_EQUIVALENT} {self.filter}")
+        return f"<p>{above}</p>{html_table(self._rows(), (1, 1, 1), self._redundant())}"
 
-def _table(e: Explanation) -> str:
-    """The explanation, 80 columns wide."""
-    rows = [Hyperparameter("hyperparameter", "value", "what it does"), *e.hyperparameters]
-    widths = [max(len(getattr(row, key)) for row in rows) + 2 for key in ("name", "value")]
-    cells = []
-    for row in rows:
-        effect = textwrap.wrap(row.effect, WIDTH - sum(widths))
-        heads = [(row.name, row.value)] + [("", "")] * len(effect)
-        cells += [(*head, line) for head, line in zip(heads, effect, strict=False)]
-    lines = table(cells, (*widths, WIDTH))
-    same = ", ".join(f"{n.replace('_', ' ')} × {f:g}" for n, f in e.changes_nothing.items())
-    return "\n".join(
-        [
-            "SGD on latent weights is this filter over their gradients:",
-            *textwrap.wrap(str(e.filter), WIDTH, initial_indent="  ", subsequent_indent="    "),
-            "",
-            lines[0],
-            "-" * WIDTH,
-            *lines[1:],
-            "",
-            *textwrap.wrap(f"Together, these change no binary weight: {same}.", WIDTH),
-        ]
-    )
+    def _rows(self) -> list[tuple[str, str, str]]:
+        head = ("hyperparameter", "value", "what it does")
+        return [head, *((row.name, row.value, row.effect) for row in self.hyperparameters)]
+
+    def _redundant(self) -> str:
+        factors = (f"{n.replace('_', ' ')} × {f:g}" for n, f in self.changes_nothing.items())
+        return f"All of these factors together change no binary weight: {', '.join(factors)}."
 
 
 def sentences(
@@ -122,11 +124,11 @@ def sentences(
     training = f"After all {_number(steps or 0)} steps"
     left = "" if e.remaining is None else f"{100.0 * abs(e.remaining):.3g} % of it is left."
     if decay == 0.0:
-        text = "Never forgotten: without weight decay, the filter keeps its start for good."
+        text = "Never forgotten: without weight decay, the filter keeps its start."
     elif e.forgotten_after == math.inf:
         text = f"Not forgotten. {training}, {left}"
     else:
-        text = f"Counts until below 1 % of its size: for {time(e.forgotten_after)}."
+        text = f"Counts for {time(e.forgotten_after)}, until it is below 1 % of its size."
         text += f" {training}, {left}" if left else ""
     yield Hyperparameter("initialization", "w₀", text)
 
@@ -135,28 +137,28 @@ def sentences(
     if e.ringing_period is not None:
         ringing = f"rings with a period of {time(e.ringing_period)}"
     if decay == 0.0:
-        text = "A scale of the filter's output, of which only the sign counts."
+        text = "It scales the filter's output, and only the sign of the output counts."
     elif e.alpha is None:
         text = (
-            f"With the weight decay, it makes the poles complex: the filter {ringing}, and "
+            f"With the weight decay, it makes the poles complex. The filter {ringing} and "
             f"forgets a gradient with a time constant of {time(e.alpha_time_constant)}."
         )
     else:
         text = (
-            f"{'With the weight decay, gives α' if recipe.coupled else 'α = ηλ'} = {e.alpha:.3g}"
+            f"{'With the weight decay, it gives α' if recipe.coupled else 'α = ηλ'} = {e.alpha:.3g}"
             f"{at_most}: "
-            f"a gradient is forgotten with a time constant of {time(e.alpha_time_constant)}."
+            f"the filter forgets a gradient with a time constant of {time(e.alpha_time_constant)}."
         )
-    text += " Alone, it has no meaning but beside w₀" + (" and the clip." if clip else ".")
+    text += f" Apart from that, it only matters relative to w₀{' and the clip' if clip else ''}."
     yield Hyperparameter("learning rate", f"η = {response.rate:g}{at_most}", text)
 
     rates = response.rates
     first, middle, last = (float(rates[i * (rates.size - 1) // 2]) for i in range(3))
     if not response.varies:
-        text = "None: the filter stays the same, and new gradients displace old ones to the end."
+        text = "None: the filter stays the same, so new gradients replace old ones to the end."
     elif decay == 0.0:
         text = (
-            f"The newest gradient counts ever less: half way {middle / response.rate:.3g}, in the "
+            f"New gradients count less and less: half way {middle / response.rate:.3g}, in the "
             f"last step {last / response.rate:.3g} times as much as at the largest learning rate."
         )
     else:
@@ -168,46 +170,46 @@ def sentences(
     yield Hyperparameter("its decay", "a schedule" if response.varies else "none", text)
 
     if decay == 0.0:
-        text = "None: an integrator (α = 0), which forgets neither its start nor any gradient."
+        text = "None: the filter is an integrator (α = 0). It forgets no gradient and no start."
     elif e.alpha is None:
-        text = "Coupled: it goes through the momentum, and is what makes the filter ring."
+        text = "Coupled: it goes through the momentum and makes the filter ring."
     elif recipe.coupled:
         text = (
-            "Coupled: it goes through the momentum, and forgets "
+            "Coupled: it goes through the momentum. The filter forgets "
             f"{e.alpha / (response.rate * decay):.3g} times as fast as if it were decoupled."
         )
     else:
-        text = "Only α = ηλ counts: twice of it with half the learning rate is the same filter."
+        text = "Only α = ηλ counts: 2λ with half the learning rate is the same filter."
     yield Hyperparameter("weight decay", f"λ = {decay:g}", text)
 
     if beta == 0.0:
-        text = "None: gradients are not averaged first (γ = 1), the filter is of first order."
+        text = "None: gradients are not averaged first (γ = 1). The filter is of first order."
     elif e.gamma is None:
-        text = "Inertia: the larger β, the longer the ringing."
+        text = "It gives inertia: the larger β, the longer the ringing."
     else:
         text = (
-            f"{'Gives γ' if recipe.coupled else 'γ = 1 − β'} = {e.gamma:.3g}: gradients are "
+            f"{'It gives γ' if recipe.coupled else 'γ = 1 − β'} = {e.gamma:.3g}: gradients are "
             f"first averaged with a time constant of {time(e.gamma_time_constant)}."
         )
         if ringing:
             text += f" The filter {ringing}."
     if recipe.nesterov:
-        text += f" Nesterov's adds a zero at β/(1+β) = {beta / (1.0 + beta):.3g}."
+        text += f" Nesterov momentum adds a zero at β/(1+β) = {beta / (1.0 + beta):.3g}."
     if recipe.dampening:
         text += f" Dampening scales gradients by 1 − d = {1.0 - recipe.dampening:.3g}."
     yield Hyperparameter("momentum", f"β = {beta:g}", text)
 
     if clip is None:
-        text = "None: the filter is linear, while no |w| reaches 1, where ste_sign stops gradients."
+        text = "None: the filter is linear if no |w| reaches 1, where ste_sign stops gradients."
     else:
         text = f"The filter saturates at ±{clip:g}: it is not linear."
         if decay > 0.0 and e.ringing_period is None and not response.varies:
             gain = 1.0 if recipe.coupled else (1.0 - recipe.dampening) / (1.0 - beta)
-            text += f" Gradients below {clip * decay / gain:.3g} never take a weight there."
+            text += f" Gradients below {clip * decay / gain:.3g} never move a weight that far."
     yield Hyperparameter("clipping", "none" if clip is None else f"±{clip:g}", text)
 
     others = "w₀" if clip is None else "w₀ and the clip"
-    text = f"A factor on gradients is its inverse on {others}, and nothing else."
+    text = f"Scaling all gradients by k equals dividing {others} by k."
     yield Hyperparameter("scaling", "of weights", text)
 
 

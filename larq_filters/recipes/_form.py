@@ -1,4 +1,4 @@
-"""The filter that SGD on a latent weight is, and the state in which it goes on from one."""
+"""The filter that is equivalent to SGD on a latent weight, and its state for a given weight."""
 
 import dataclasses
 from collections.abc import Callable
@@ -16,7 +16,7 @@ _StateOf = Callable[[Any, Any], dict[str, Any]]  # from latent weight and moment
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """The numbers of an SGD recipe, checked, and the filter that they are."""
+    """The numbers of an SGD recipe, checked, and the equivalent filter."""
 
     learning_rate: Coefficient
     momentum: float = 0.0
@@ -34,8 +34,8 @@ class Form:
         rate, decay, beta = self.learning_rate, self.weight_decay, self.momentum
         if not isinstance(rate, Schedule) and self.decoupled and rate * decay > 1.0:
             raise ValueError(
-                "learning rate times weight decay is the share of a weight that decays per step "
-                f"and is at most 1. Received: learning_rate={rate:g}, weight_decay={decay:g}"
+                "learning_rate · weight_decay is the share of a weight that decays per step and "
+                f"must be at most 1. Received: learning_rate={rate:g}, weight_decay={decay:g}"
             )
         if self.nesterov and (beta == 0.0 or self.dampening > 0.0):
             raise ValueError(
@@ -49,7 +49,7 @@ class Form:
         return self._filter_and_state()[0]
 
     def state(self, latent: np.ndarray, buffer: np.ndarray | None = None) -> State:
-        """The state in which `filter` goes on from latent weights.
+        """The state of `filter` for given latent weights.
 
         Args:
             latent: w, of any shape.

@@ -19,7 +19,7 @@ def recipe_of(optimizer: tf.keras.optimizers.Optimizer, *, clip: float | None = 
         Its numbers, as they are now.
 
     Raises:
-        TypeError: Another optimizer: it may have no such form.
+        TypeError: The optimizer is another one, which may have no such filter.
         ValueError: AMSGrad, or averaged weights.
 
     Example:
@@ -30,12 +30,13 @@ def recipe_of(optimizer: tf.keras.optimizers.Optimizer, *, clip: float | None = 
     if type(optimizer) not in (optimizers.SGD, optimizers.Adam, optimizers.AdamW):
         legacy = "legacy." if isinstance(optimizer, optimizers.legacy.Optimizer) else ""
         raise TypeError(
-            "only tf.keras.optimizers.SGD, Adam and AdamW are known as filters: train with one of "
-            f"them, or start over with FilteredFlip. Received: {legacy}{type(optimizer).__name__}"
+            "only SGD, Adam and AdamW of tf.keras.optimizers have a known filter. Train latent "
+            "weights with one of them, or start over with FilteredFlip. "
+            f"Received: {legacy}{type(optimizer).__name__}"
         )
     if optimizer.use_ema:
         raise ValueError(
-            "averages of latent weights are not a filter over gradients: train without use_ema. "
+            "averages of latent weights are not a filter over gradients. Train without use_ema. "
             "Received: use_ema=True"
         )
     rate = optimizer._learning_rate
@@ -47,8 +48,8 @@ def recipe_of(optimizer: tf.keras.optimizers.Optimizer, *, clip: float | None = 
         return SGD(rate, momentum, weight_decay, nesterov, clip=clip)
     if optimizer.amsgrad:
         raise ValueError(
-            "AMSGrad divides by the largest v so far, which no average of gradients is: use Adam "
-            "without it. Received: amsgrad=True"
+            "AMSGrad divides by the largest v so far, so it is no filter over gradients. Use Adam "
+            "without amsgrad. Received: amsgrad=True"
         )
     return Adam(
         rate,
@@ -74,7 +75,7 @@ def from_optimizer(
         `recipe_of(optimizer, clip=clip).filter`.
 
     Raises:
-        TypeError: Another optimizer: it may have no such form.
+        TypeError: The optimizer is another one, which may have no such filter.
         ValueError: AMSGrad, or averaged weights.
 
     Example:

@@ -10,13 +10,14 @@ from larq_filters.optimizers import FilteredFlip
 def bop(threshold: Coefficient = 1e-8, gamma: Coefficient = 1e-4, **kwargs: Any) -> FilteredFlip:
     """The `Bop` of larq: a first-order filter with a threshold.
 
-    A weight flips where θ·m > τ, with m = EMA_γ(g). Unlike larq's, a zero gradient never flips a
-    weight, also with τ = 0.
+    A weight flips where θ·m > τ, with m = EMA_γ(g). Unlike larq's `Bop`, this never flips a weight
+    on a zero gradient, even with τ = 0.
 
     Args:
-        threshold: τ ≥ 0, in the unit of the gradients; larq's `threshold`.
-        gamma: γ in (0, 1], per step; larq's `gamma`. Here it is the filter's `alpha`.
-        **kwargs: All else that `FilteredFlip` takes, such as `real_optimizer`; `inertia` is 0.
+        threshold: τ ≥ 0, in the unit of the gradients; larq's `threshold` and its default.
+            Too high: few flips, slow training. Too low: noise flips weights.
+        gamma: γ in (0, 1], per step; larq's `gamma` and its default. It is the filter's `alpha`.
+        **kwargs: All other arguments of `FilteredFlip`, such as `real_optimizer`. `inertia` is 0.
 
     Returns:
         The optimizer.
@@ -46,7 +47,7 @@ def bop2ndorder(
         threshold: τ ≥ 0, without unit.
         gamma: γ in (0, 1], per step.
         sigma: σ in (0, 1], per step.
-        **kwargs: All else that `FilteredFlip` takes, such as `real_optimizer`; `inertia` is 0.
+        **kwargs: All other arguments of `FilteredFlip`, such as `real_optimizer`. `inertia` is 0.
 
     Returns:
         The optimizer.
@@ -63,15 +64,15 @@ def bop2ndorder(
 
 
 def diode(beta_1: float = 0.9, beta_2: float = 0.99, **kwargs: Any) -> FilteredFlip:
-    """Diode: the average of the signs of an average.
+    """Diode: a moving average of the signs of a moving average.
 
     A weight flips where θ·s > 0, with l = EMA_{1−β₁}(g) and s = EMA_{1−β₂}(sign(l)). Diode's
-    learning rate scales s, which changes no sign.
+    learning rate only scales s, so it has no effect on the signs.
 
     Args:
         beta_1: β₁ in [0, 1).
         beta_2: β₂ in [0, 1).
-        **kwargs: All else that `FilteredFlip` takes, such as `real_optimizer`; `inertia` is 0.
+        **kwargs: All other arguments of `FilteredFlip`, such as `real_optimizer`. `inertia` is 0.
 
     Returns:
         The optimizer. Its state starts at 0; Diode's own s starts at random.
@@ -91,5 +92,5 @@ def diode(beta_1: float = 0.9, beta_2: float = 0.99, **kwargs: Any) -> FilteredF
 
 
 def _from_zero(filter: Filter, **kwargs: Any) -> FilteredFlip:
-    """As the others: their state starts at 0."""
+    """A `FilteredFlip` whose state starts at 0, as in the original optimizers."""
     return FilteredFlip(filter=filter, **{"inertia": 0.0, **kwargs})

@@ -1,4 +1,4 @@
-"""SGD on latent weights: one object, and functions that are thin doors to it."""
+"""SGD on latent weights: the class, and functions that call it."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True)
 class SGD(Form):
-    r"""SGD on latent weights: the filter that it is, its state, and what its numbers do.
+    r"""SGD on latent weights: its equivalent filter, its state, and what its numbers do.
 
     With learning rate η, momentum β, dampening d and weight decay λ, and gradients g:
 
@@ -28,15 +28,15 @@ class SGD(Form):
 
     Without weight decay the last stage is an `Integrator`: it never forgets the initial weights.
     The moving-average form of momentum is `dampening=momentum`. PyTorch leaves dampening out of its
-    very first step: go on from its state after that with `state`.
+    very first step: continue with `state` from its buffer after that step.
 
     Args:
         learning_rate: η > 0, a number or a schedule.
         momentum: β in [0, 1). The default has none, as in Keras.
         weight_decay: λ ≥ 0. The default has none, as in Keras.
         nesterov: Whether the weight moves by −η(g' + βm) instead, as in both libraries.
-        decoupled: Whether weight decay shrinks the weight itself (Keras), or adds to the gradient
-            and so goes through the momentum (PyTorch).
+        decoupled: True: weight decay shrinks the weight itself (Keras). False: it is added to the
+            gradient and goes through the momentum (PyTorch).
         dampening: d in [0, 1), which only PyTorch has.
         clip: The weight is held within ± `clip` after each step (larq's `weight_clip` has 1), or
             None.
@@ -118,7 +118,7 @@ def from_sgd(
         A filter whose output is −w times a positive number.
 
     Raises:
-        ValueError: As of `SGD`.
+        ValueError: As for `SGD`.
 
     Example:
         >>> lqf.recipes.from_sgd(0.1, momentum=0.5, weight_decay=0.25)
@@ -143,14 +143,14 @@ def sgd_state(
     learning_rate: Coefficient,
     **arguments: Any,
 ) -> State:
-    """The state in which `from_sgd` goes on from latent weights: `SGD(...).state(latent, buffer)`.
+    """The state of `from_sgd` for given latent weights: `SGD(...).state(latent, buffer)`.
 
     Args:
         latent: w, of any shape.
         buffer: m, of the same shape: Keras' `momentums` if `decoupled`, else PyTorch's
             `momentum_buffer`; None for 0.
-        learning_rate: η > 0, as of `SGD`.
-        **arguments: All others of `SGD`, by name.
+        learning_rate: η > 0, as for `SGD`.
+        **arguments: All other arguments of `SGD`, by name.
 
     Returns:
         A value for each of the filter's slots, to assign to `optimizer.slots(variable)`.
@@ -180,11 +180,11 @@ def explain(
 
     Decoupled weight decay: α = ηλ and γ = 1 − β, whose poles are 1 − α and 1 − γ. Coupled: with
     κ = (1−d)ηλ, α and γ are the roots of δ² − (1−β+κ)δ + κ, or with Nesterov momentum of
-    δ² − (1−β+κ(1+β))δ + κ; if they are complex, the filter rings with a period of 2π/|arg p|. A
-    stage that takes in a share s per step has the time constant −1/ln(1−s).
+    δ² − (1−β+κ(1+β))δ + κ; if they are complex, the filter rings with a period of 2π/abs(arg(p)). A
+    stage with the share s per step has the time constant −1/ln(1−s).
 
     Args:
-        learning_rate: η > 0, a number or a schedule, as of `SGD`, and so are the next six.
+        learning_rate: η > 0, a number or a schedule. It and the next six are those of `SGD`.
         momentum: β in [0, 1).
         weight_decay: λ ≥ 0.
         nesterov: Whether momentum is Nesterov's.
@@ -192,22 +192,22 @@ def explain(
         dampening: d in [0, 1).
         clip: The bound of the latent weights, such as 1 for larq's `weight_clip`, or None.
         steps: Length of the training; needed with a schedule.
-        steps_per_epoch: If given, times are given in epochs, too.
+        steps_per_epoch: If given, times are also printed in epochs.
         print_fn: What to print the table with, or None to print nothing.
 
     Returns:
         The numbers and sentences of the table.
 
     Raises:
-        ValueError: As of `SGD`; or a schedule without `steps`, or one that is negative or 0
-            throughout.
+        ValueError: As for `SGD`; or a schedule without `steps`; or a schedule that has a negative
+            value or only zeros.
 
     Example:
         >>> recipe = lqf.recipes.explain(0.1, 0.9, 1e-4, steps_per_epoch=390, print_fn=None)
         >>> recipe.forgotten_after
         460515
         >>> recipe.hyperparameters[0].effect
-        'Counts until below 1 % of its size: for 460,515 steps (1,181 epochs).'
+        'Counts for 460,515 steps (1,181 epochs), until it is below 1 % of its size.'
 
     Source:
         Quist, Li, van Gemert, ICLR 2023 (arXiv 2303.02452).

@@ -1,8 +1,8 @@
-r"""Searches with KerasTuner: its tuners for Keras 2 models, and ready search spaces.
+r"""Hyperparameter search: KerasTuner's tuners for Keras 2 models, and search spaces.
 
 `RandomSearch`, `BayesianOptimization`, `Hyperband`, `GridSearch`, `HyperModel`, `HyperParameters`
-and `Objective` are KerasTuner's own. Take them from here: KerasTuner itself works with Keras 3
-only, unless this module is imported first.
+and `Objective` are KerasTuner's own. Take them from here, because KerasTuner works with Keras 3
+only unless this module is imported first.
 
 >>> def build(hp):
 ...     model = tf.keras.Sequential([

@@ -33,14 +33,14 @@ def keras_tuner() -> ModuleType:
             from keras_tuner.src.backend import config
     except ModuleNotFoundError as error:
         raise ImportError(
-            "searches need KerasTuner and TensorBoard: pip install 'larq-filters[tuner]'. "
+            "searches need KerasTuner and TensorBoard. Run pip install 'larq-filters[tuner]'. "
             f"Received: {error}"
         ) from error
     if config.multi_backend():
         raise ImportError(
-            "KerasTuner is already imported in this program, and takes models of Keras 3 only: "
-            "import larq_filters.tuning before keras_tuner, and do searches of Keras 3 models in a "
-            f"program of their own. Received: keras_tuner {keras_tuner.__version__} for "
+            "KerasTuner was imported before larq_filters.tuning, so it takes Keras 3 models only. "
+            "Import larq_filters.tuning before keras_tuner, and search Keras 3 models in another "
+            f"program. Received: keras_tuner {keras_tuner.__version__} for "
             f"Keras {config.keras.__version__}"
         )
     if is_new:
@@ -73,8 +73,8 @@ def _explain_keras_3(keras_tuner: ModuleType) -> None:
         keras = sys.modules.get("keras")
         if keras is not None and isinstance(model, keras.Model):
             raise keras_tuner.errors.FatalTypeError(
-                "larq_filters.tuning was imported in this program, so KerasTuner takes models of "
-                "Keras 2 (tf.keras) only: search Keras 3 models in a program of their own. "
+                "larq_filters.tuning was imported, so KerasTuner takes only models of Keras 2 "
+                "(tf.keras). Search Keras 3 models in another program. "
                 f"Received: {type(model).__module__}.{type(model).__name__}"
             )
         return model

@@ -18,21 +18,20 @@ Real: TypeAlias = tf.keras.optimizers.Optimizer | str | Mapping[str, Any]
 def filtered_flip(hp: Any, *, steps: int, real_optimizer: Real = "adam") -> FilteredFlip:
     r"""A `FilteredFlip` with its three hyperparameters, declared for a search.
 
-    - `alpha`, on a log scale from 1/`steps` to 0.1. A gradient counts for about 1/α steps: at most
-      for the whole training, as a filter that remembers longer than it lasts is a plain sum of all
-      gradients, whichever α it has; at least for ten steps, as one that remembers less follows the
-      noise of single batches.
-    - `gamma`, on a log scale from 0.01 to 1 in quarters of a decade. The gradients are first
-      smoothed over 1/γ steps: up to a hundred. Longer is not needed, as α and γ of constant value
-      can be exchanged. γ = 1 does not smooth: it is the first-order filter, `EMA(alpha)`.
+    - `alpha`, on a log scale from 1/`steps` to 0.1. A gradient counts for about 1/α steps. Below
+      1/`steps`, the filter is a plain sum of all gradients, whatever α is. Above 0.1, it follows
+      the noise of single batches.
+    - `gamma`, on a log scale from 0.01 to 1 in quarters of a decade. The filter first smooths
+      gradients over 1/γ steps, at most 100. More adds nothing, because constant α and γ can be
+      exchanged. γ = 1 does not smooth: it is the first-order filter, `EMA(alpha)`.
     - `alpha_decay`: α stays "constant", or decays to 0 over `steps`: "linear", "quadratic" as
       `FilteredFlip(decay_steps=)` does it, or as a "cosine".
 
     Args:
         hp: KerasTuner's hyperparameters, as a model-building function gets them.
-        steps: Steps of a whole training, batches times epochs, 20 or more. With `Hyperband`, those
+        steps: Steps of a whole training, batches times epochs, 20 or more. With `Hyperband`, steps
             of `max_epochs`.
-        real_optimizer: As for `FilteredFlip`; of an optimizer, each trial gets a copy of its own.
+        real_optimizer: As for `FilteredFlip`. Each trial gets its own copy of an optimizer.
 
     Returns:
         The optimizer of this trial.
@@ -62,7 +61,7 @@ def filtered_flip(hp: Any, *, steps: int, real_optimizer: Real = "adam") -> Filt
 
 
 class LatentRecipe(NamedTuple):
-    """What `latent_sgd` declares: the optimizer, and what the binary layers need for it.
+    """The result of `latent_sgd`: the optimizer, and the arguments of the binary layers.
 
     Attributes:
         optimizer: SGD on the latent weights, the real optimizer on all others.
@@ -81,7 +80,7 @@ class LatentRecipe(NamedTuple):
 
 
 def latent_sgd(hp: Any, *, steps: int, real_optimizer: Real = "adam") -> LatentRecipe:
-    """SGD on latent weights with its seven hyperparameters, as the thing to compare with.
+    """SGD on latent weights with its seven hyperparameters, to compare `filtered_flip` with.
 
     - `initial_scale`, on a log scale from 0.1 to 10: times Glorot's normal distribution.
     - `learning_rate`, on a log scale from 1e-3 to 1.
@@ -93,14 +92,14 @@ def latent_sgd(hp: Any, *, steps: int, real_optimizer: Real = "adam") -> LatentR
     - `scaling`: whether each output channel is scaled by the mean magnitude of its latent weights
       (XNOR-Net), larq's `magnitude_aware_sign`.
 
-    Learning rate times weight decay is the α of `filtered_flip`: the ranges reach from recipes
-    that forget nothing to its upper end.
+    Learning rate times weight decay is the α of `filtered_flip`. The ranges cover α from 1e-9,
+    which forgets nothing, to 0.1.
 
     Args:
         hp: KerasTuner's hyperparameters, as a model-building function gets them.
         steps: Steps of a whole training, batches times epochs, 20 or more.
-        real_optimizer: The optimizer of all variables that are not binary, its name or its config;
-            of an optimizer, each trial gets a copy of its own.
+        real_optimizer: The optimizer of all variables that are not binary, its name or its config.
+            Each trial gets its own copy of an optimizer.
 
     Returns:
         The optimizer of this trial, and the arguments of its binary layers.

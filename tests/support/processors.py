@@ -21,7 +21,9 @@ SETTINGS = (
     "TF_ENABLE_ONEDNN_OPTS=0",
 )
 # Tests that compute nothing with TensorFlow, or in processes of programs only.
-LEFT_OUT = ("test_house", "test_keras", "test_commands_explain", "test_benchmarks", "test_plots")
+LEFT_OUT = (
+    "test_house test_keras test_commands test_commands_explain test_benchmarks test_plots"
+).split()
 
 
 def run(setting):

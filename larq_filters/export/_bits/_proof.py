@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from larq_filters._text import html_table
 from larq_filters.export import _model, _verify
 from larq_filters.export._bits import _c, _header, _run
 from larq_filters.export._bits._network import Network
@@ -53,13 +54,18 @@ class BitsVerification(Verification):
     compiler: str
 
     def __str__(self) -> str:
+        return f"{super().__str__()}\n{self._more()}"
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._table(), below=self._more())
+
+    def _more(self) -> str:
         program = (
             f"equal bit for bit, compiled by {self.compiler}"
             if self.compiler
             else "not compiled here, as there is no cc"
         )
         return (
-            f"{super().__str__()}\n"
             f"next to a sign's edge   {self.near} of {self.samples} samples; {self.unexplained} "
             "others are beyond\n"
             f"C program               {program}"

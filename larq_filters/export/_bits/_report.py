@@ -2,10 +2,10 @@
 
 import dataclasses
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from larq_filters._text import WIDTH, table
+from larq_filters._text import WIDTH, html_table, table
 from larq_filters.export._bits import _memory
 from larq_filters.export._bits._network import Network, Step
 from larq_filters.export._report import NotPacked
@@ -102,16 +102,23 @@ class BitsReport:
             )
 
     def __str__(self) -> str:
-        rows = [("layer", "", "weights", "bytes", "", "sign", "edges")]
+        return "\n".join([*table(*self._table()), "", *self._totals()])
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._table(), below="\n".join(self._totals()))
+
+    def _table(self) -> tuple[list[Sequence[str]], Sequence[int]]:
+        rows: list[Sequence[str]] = [("layer", "", "weights", "bytes", "", "sign", "edges")]
         for r in self.layers:
             kind = _KINDS.get(r.kind, "no weights")
             edges = str(r.edges) if r.sign == "thresholds" else ""
             rows.append((r.name, "", kind, f"{r.bytes:,}", "", r.sign, edges))
+        return rows, (28, 2, 18, -9, 2, 12, -6)
+
+    def _totals(self) -> list[str]:
         signs = [r for r in self.layers if r.sign]
         folded = sum(r.sign == "thresholds" for r in signs)
         lines = [
-            *table(rows, (28, 2, 18, -9, 2, 12, -6)),
-            "",
             f"signs               {folded} of {len(signs)} by integer thresholds, the others of "
             "floats",
             f"constants           {self.constant_bytes:,} bytes, for read-only memory",
@@ -128,7 +135,7 @@ class BitsReport:
             more = f" and {len(names) - 2} more" if len(names) > 3 else ""
             named = ", ".join(names[: 2 if more else 3])
             lines += ["", *textwrap.wrap(f"of floats, as {reason}: {named}{more}", WIDTH)]
-        return "\n".join(lines)
+        return lines
 
 
 def _accuracy_lines(accuracy: Mapping[str, float]) -> list[str]:

@@ -1,0 +1,229 @@
+"""Tables of the pages and of README, from the JSON in benchmarks/results.
+
+python docs/tables.py   # writes README's table anew; the pages' are made when they are built
+"""
+
+import pathlib
+import statistics
+import sys
+from typing import Any
+
+HERE = pathlib.Path(__file__).parent
+README = HERE.parent / "README.md"
+BEGIN, END = "<!-- results by docs/tables.py -->", "<!-- end -->"
+sys.path.append(str(HERE.parent / "benchmarks"))
+
+import report
+
+EVENTS = {  # in life_events.json: in words
+    "resume": "a `.keras` file is loaded, training goes on",
+    "restore_best": "`EarlyStopping` restores the best weights",
+    "swap_and_back": "weights are swapped for an evaluation, and back",
+    "recompile": "`compile` with a new optimizer, α = 1e-3",
+    "fine_tune": "`compile` with a new optimizer, α = 1e-4",
+    "new_head": "a new last layer",
+    "unfreeze": "a frozen layer is trained again",
+    "two_step": "real weights from a first step without binary weights, `inertia=0.1`",
+    "to_latent_free": "`to_latent_free` of a trained model",
+    "load_weights_h5": "`load_weights` of a `.h5` file into a new model",
+    "load_weights_v3": "`load_weights` of a `.weights.h5` file",
+    "load_weights_checkpoint": "`load_weights` of a checkpoint, with filters",
+}
+OPTIMIZERS = ("latent Adam", "CascadedEMA", "EMA", "NormalizedEMA", "Bop")
+FRONT = {  # in accuracy_cifar10/: what README calls it
+    "latent_sgd": "latent weights, SGD with momentum, learning rate {:g}",
+    "cascaded_ema_squared": "`FilteredFlip(decay_steps=...)`, α = {:g}, γ = 0.1",
+    "bop": "`recipes.bop`, γ = {:g} decaying",
+    "latent_adam": "latent weights, Adam, learning rate {:g}",
+    "ema": "`EMA`, α = {:g} decaying",
+}
+
+
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def percent(values: list[float], digits: int = 1) -> str:
+    """Mean and standard deviation over seeds."""
+    spread = f" ± {100 * statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{100 * statistics.mean(values):.{digits}f}{spread}"
+
+
+def front() -> str:
+    """Five recipes on CIFAR-10, for README."""
+    found: dict[str, Any] = {}
+    for one in report.standings(report.RESULTS / "accuracy_cifar10"):
+        if one.family in FRONT:
+            found.setdefault(one.family, one)  # the best rate of the real weights
+    rows = []
+    for family, one in found.items():
+        accuracies = one.accuracies[one.best]
+        name = FRONT[family].format(one.best)
+        rows.append([name, report.mean(accuracies), str(len(accuracies))])
+    return table(["binary weights are trained by", "test accuracy, %", "seeds"], rows)
+
+
+def by_steps() -> str:
+    """The default filter in trainings of several lengths, and other α."""
+    tuned = report.read("fine_tuning")
+    small = report.searched(report.RESULTS / "filter_search")
+    cifar = {
+        one.family: one
+        for one in reversed(report.standings(report.RESULTS / "accuracy_cifar10"))
+        if one.real_rate in (None, report.REAL_RATE)
+    }
+    default = tuned["from_random"]["0.0"]
+    rows = [["380", "digits", "default", percent(default), str(len(default))]]
+    for alpha, name in (
+        ("0.03", "cascaded_ema_squared_alpha_3e-2"),
+        ("0.01, the default", "cascaded_ema_squared"),
+        ("0.003", "cascaded_ema_squared_alpha_3e-3"),
+        ("0.001", "cascaded_ema_squared_alpha_1e-3"),
+        ("0.0001", "cascaded_ema_squared_alpha_1e-4"),
+    ):
+        runs = [run["test_accuracy"] for run in small[name]]
+        rows.append(
+            ["3,900", "CIFAR-10, 16×16, width 8", f"α = {alpha}", percent(runs), str(len(runs))]
+        )
+    best = [value / 100 for value in cifar["cascaded_ema_squared"].accuracies[0.01]]
+    rows.append(["3,900", "CIFAR-10, width 16", "default", percent(best), str(len(best))])
+    return table(
+        ["steps", "data and network", "`CascadedEMA`, γ = 0.1", "test accuracy, %", "seeds"], rows
+    )
+
+
+def decays() -> str:
+    """Trials of a random search by the decay that they drew."""
+    found: dict[str, list[float]] = {}
+    for trial in report.read("search_budget")["spaces"]["filtered"]["trials"]:
+        found.setdefault(trial["values"]["alpha_decay"], []).append(trial["held_out_accuracy"])
+    rows = [
+        [
+            name,
+            str(len(values)),
+            f"{100 * statistics.median(values):.1f}",
+            f"{100 * max(values):.1f}",
+        ]
+        for name, values in sorted(found.items(), key=lambda item: -statistics.median(item[1]))
+    ]
+    return table(["decay of α", "trials", "median accuracy, %", "best, %"], rows)
+
+
+def budget() -> str:
+    """Random searches over three and over seven hyperparameters."""
+    rows = []
+    names = {"filtered": "`filtered_flip`, 3", "latent": "`latent_sgd`, 7"}
+    for space, name in names.items():
+        record = report.read("search_budget")["spaces"][space]
+        values = [trial["held_out_accuracy"] for trial in record["trials"]]
+        again = record["repeats"]["test_accuracies"]
+        rows.append(
+            [
+                name,
+                f"{100 * max(values):.1f} %",
+                f"{100 * best_of(values, 6):.1f} %",
+                f"{100 * statistics.median(values):.1f} %",
+                f"{percent(again)} % ({len(again)} seeds)",
+            ]
+        )
+    heads = ["space, hyperparameters", "best of 24", "best of 6, on average", "median trial"]
+    return table([*heads, "best again, other seeds, test images"], rows)
+
+
+def best_of(values: list[float], n: int) -> float:
+    """The expected best of n trials drawn from these."""
+    left, total = sorted(values, reverse=True), 0.0
+    chance = 1.0  # that none of those before was drawn
+    for i, value in enumerate(left):
+        drawn = min(1.0, n / (len(left) - i))
+        total += chance * drawn * value
+        chance *= 1.0 - drawn
+    return total
+
+
+def inertia() -> str:
+    """What a new optimizer leaves of trained bits."""
+    record = report.read("fine_tuning")
+    rows = []
+    for value, row in record["rows"].items():
+        pairs = zip(row["before"], row["after"], strict=True)
+        changes = [100 * (after - before) for before, after in pairs]
+        change = f"{statistics.mean(changes):+.1f} ± {statistics.stdev(changes):.1f} points"
+        kept, random = percent(row["kept"]), percent(record["from_random"][value])
+        rows.append([f"{float(value):g}", f"{kept} %", change, f"{random} %"])
+    heads = [f"bits kept after {record['steps']} steps", "change of accuracy"]
+    return table(["`inertia`", *heads, "accuracy of a training from random weights"], rows)
+
+
+def events() -> str:
+    """What the events in a model's life leave of its bits."""
+    lost = report.read("life_events")["lost"]["compiled"]
+    rows = [
+        [name, *(f"{100 * lost[optimizer][event]:.2f}" for optimizer in OPTIMIZERS)]
+        for event, name in EVENTS.items()
+    ]
+    return table(["bits that the next step changes, %", *OPTIMIZERS], rows)
+
+
+def recalibrated() -> str:
+    """Validation accuracy by epoch, with and without new averages."""
+    rows = []
+    for label, name in (
+        ("as it is", "cifar10_filtered"),
+        ("with `RecalibrateBatchNorm`", "cifar10_filtered_recalibrated"),
+    ):
+        history = report.read(name)["history"]["val_accuracy"]
+        rows.append([label, *(f"{100 * value:.1f} %" for value in history)])
+    return table(["epoch", *map(str, range(1, len(rows[0])))], rows)
+
+
+def flips() -> str:
+    """Flip ratios of a training that went well."""
+    run = report.searched(report.RESULTS / "filter_search")["cascaded_ema_squared"][0]
+    epochs = [str(i + 1) for i in range(len(run["flip_ratio"]))]
+    ratios = [f"{100 * ratio:.2f}" for ratio in run["flip_ratio"]]
+    return table(["epoch", *epochs], [["flips, %", *ratios]])
+
+
+def latency() -> str:
+    """What exported files take on the machine of the benchmarks."""
+    networks = report.read("export_latency")["networks"]
+    rows = []
+    for name, network in networks.items():
+        times = {one["name"]: f"{1e0 * one['median']:.2f}" for one in network["latencies"]}
+        rows.append([name, f"{network['bytes'] / 1000:,.0f} kB", *times.values()])
+    heads = [one["name"] for one in next(iter(networks.values()))["latencies"]]
+    return table(["network", "file", *(f"{head}, ms" for head in heads)], rows)
+
+
+TABLES = {
+    name: globals()[name]
+    for name in (
+        "by_steps",
+        "decays",
+        "budget",
+        "inertia",
+        "events",
+        "recalibrated",
+        "flips",
+        "latency",
+    )
+}
+
+
+def write(folder: pathlib.Path) -> None:
+    """Each table as a file that a page includes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, make in TABLES.items():
+        (folder / f"{name}.md").write_text(f"{make()}\n", "utf-8")
+
+
+def main() -> None:
+    """Writes README's table anew."""
+    before, rest = README.read_text("utf-8").split(BEGIN)
+    README.write_text(f"{before}{BEGIN}\n{front()}\n{END}{rest.split(END, 1)[1]}", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""The command line `larq-filters`, the same as `python -m larq_filters`.
+
+This file is beside the package, because importing the package imports TensorFlow, which takes
+seconds. `--help` and `--version` need no TensorFlow. Each command imports what it runs.
+"""
+
+import argparse
+import importlib
+import importlib.metadata
+import os
+import pathlib
+import platform
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+DONE, REFUSED, USAGE, NOT_PACKED, MISMATCH = range(5)
+TARGETS = ("arm", "xcore")  # of `larq_filters.export.convert`
+FORMATS = ("tflite", "npz", "c")
+_PACKAGES = (
+    "tensorflow tf_keras keras larq larq-compute-engine ai-edge-litert keras-tuner numpy scipy "
+    "matplotlib"
+)
+_SETTINGS = re.compile("CUDA_|KERAS_|OMP_|XLA_|TF_(CPP|CUDNN|DET|ENABLE|FORCE|GPU|NUM|USE|XLA)")
+
+_EXIT_CODES = f"""exit codes:
+  {DONE}  OUT is written
+  {REFUSED}  the model, the samples or a folder cannot be used
+  {USAGE}  wrong arguments
+  {NOT_PACKED}  --strict: a layer that asks for 1-bit weights was not packed
+  {MISMATCH}  --verify: the file computes something else than the model
+With every other code than {DONE}, OUT stays as it was, and stderr gives the reason.
+--format c writes a header beside OUT, with its name and the ending .h.
+"""
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = "larq-filters") -> int:
+    """Runs one of the commands; returns its exit code: 0 done, 1 refused, 2 wrong arguments."""
+    parser = argparse.ArgumentParser(
+        prog=prog, description="Binary neural networks without latent weights."
+    )
+    parser.add_argument("--version", action="version", version=f"larq-filters {version()}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_explain(commands)
+    _add_export(commands)
+    _add_env(commands)
+    parsed = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):  # Greek letters on a terminal that has none
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    return parsed.run(parsed)
+
+
+def version() -> str:
+    """The package's `__version__`, read without importing it."""
+    text = (pathlib.Path(__file__).parent / "larq_filters" / "__init__.py").read_text("utf-8")
+    found = re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+def _runs(name: str) -> Callable[[argparse.Namespace], int]:
+    """The function `run` of a module of `larq_filters._commands`, imported when it is called."""
+    return lambda args: importlib.import_module(f"larq_filters._commands.{name}").run(args)
+
+
+def _add_explain(commands: Any) -> None:
+    parser = commands.add_parser(
+        "explain",
+        help="show the filter that a latent SGD recipe is, and what each hyperparameter does",
+        description="Explains SGD on latent weights as a filter over gradients.",
+    )
+    add = parser.add_argument
+    add("--learning-rate", type=float, required=True, help="learning rate η")
+    add("--momentum", type=float, default=0.0, help="momentum β (default 0)")
+    add("--weight-decay", type=float, default=0.0, help="weight decay λ (default 0)")
+    add("--nesterov", action="store_true", help="Nesterov momentum")
+    add("--coupled", action="store_true", help="PyTorch's weight decay instead of Keras'")
+    add("--dampening", type=float, default=0.0, help="PyTorch's dampening (default 0)")
+    add("--clip", type=float, help="bound of the latent weights; larq's weight_clip has 1")
+    add("--epochs", type=float, help="length of the training; needs --steps-per-epoch")
+    add("--steps-per-epoch", type=float, help="prints times in epochs, too")
+    add("--decay", choices=["linear", "cosine"], help="decay of η to 0 over --epochs")
+    add("--plot", type=pathlib.Path, metavar="PICTURE", help="draw the filter: .png, .pdf, .svg")
+    parser.set_defaults(run=_runs("explain"))
+
+
+def _add_export(commands: Any) -> None:
+    parser = commands.add_parser(
+        "export",
+        help="pack a saved larq model into a .tflite file, a .npz file or a C program",
+        description="Converts a saved larq model. Packs binary layers to 1 bit per weight, and "
+        "prints the result for each layer. Larq Compute Engine runs tflite; npz holds the bits for "
+        "NumPy; c is a C99 program without libraries.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a .keras or .h5 file, or a SavedModel")
+    add("out", metavar="OUT", help="the file to write")
+    add("--format", choices=FORMATS, help="default: OUT's ending, or tflite if it is another")
+    add("--strict", action="store_true", help="fail if a layer that asks for 1 bit is not packed")
+    add(
+        "--verify",
+        metavar="SAMPLES",
+        help="compare the file with the model on the samples in a .npy file, or in a .npz file "
+        "with an array for each input by name",
+    )
+    add("--tolerance", type=float, help="of --verify, in units of the largest output")
+    add(
+        "--allowed",
+        type=float,
+        default=0.0,
+        help="share of samples that may differ by more, because rounding may change a sign; "
+        "default: 0",
+    )
+    add("--report", metavar="FILE", help="write the report as JSON, too")
+    add("--target", choices=TARGETS, default="arm", help="of tflite; default: arm")
+    add(
+        "--no-pack-dense",
+        dest="pack_dense",
+        action="store_false",
+        help="of tflite: leave QuantDense layers in floats",
+    )
+    add(
+        "--int8",
+        metavar="SAMPLES",
+        help="of npz and c: real layers in 8 bits, with scales from such samples as for --verify",
+    )
+    add(
+        "--import",
+        dest="imports",
+        metavar="MODULE",
+        action="append",
+        default=[],
+        help="a Python module that registers custom layers; may be given again",
+    )
+    parser.set_defaults(run=_runs("export"))
+
+
+def _add_env(commands: Any) -> None:
+    parser = commands.add_parser(
+        "env",
+        help="print versions, machine and devices, for an issue report",
+        description="Prints what an issue report needs: versions, machine, settings, devices, and "
+        "whether larq_filters can be imported.",
+    )
+    parser.set_defaults(run=_env)
+
+
+def _env(args: argparse.Namespace) -> int:
+    """Prints a table of two columns. Works where larq_filters cannot be imported."""
+    _print("larq_filters", version())
+    _print("Python", f"{platform.python_version()} ({platform.python_implementation()})")
+    _print("system", platform.platform())
+    _print("processor", f"{_processor()}, {os.cpu_count()} cores")
+    for name in _PACKAGES.split():
+        _print(name, _installed(name))
+    for name, value in sorted(os.environ.items()):
+        if _SETTINGS.match(name):
+            _print(name, value)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        importlib.import_module("larq_filters")
+        tf = importlib.import_module("tensorflow")
+        _print("import larq_filters", f"works, tf.keras is {tf.keras.__name__}")
+        for device in tf.config.list_physical_devices():
+            _print("device", device.name)
+    except Exception as error:  # whatever it is, it belongs in the report
+        _print("import larq_filters", f"{type(error).__name__}: {' '.join(str(error).split())}")
+        return REFUSED
+    return DONE
+
+
+def _print(name: str, value: str) -> None:
+    print(f"{name:<21} {value}".rstrip(), flush=True)
+
+
+def _installed(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _processor() -> str:
+    """The model and its widest vectors, which decide how TensorFlow rounds."""
+    info = pathlib.Path("/proc/cpuinfo")
+    text = info.read_text("utf-8") if info.exists() else ""
+    model = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
+    flags = [
+        name for name in ("avx512f", "avx2", "avx", "asimd") if re.search(rf"\b{name}\b", text)
+    ]
+    return ", ".join([model[1] if model else platform.machine(), *flags[:1]])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
