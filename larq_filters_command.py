@@ -17,6 +17,7 @@ from typing import Any
 
 DONE, REFUSED, USAGE, NOT_PACKED, MISMATCH = range(5)
 TARGETS = ("arm", "xcore")  # of `larq_filters.export.convert`
+FORMATS = ("tflite", "npz", "c")
 _PACKAGES = (
     "tensorflow tf_keras keras larq larq-compute-engine ai-edge-litert keras-tuner numpy scipy "
     "matplotlib"
@@ -30,6 +31,7 @@ _EXIT_CODES = f"""exit codes:
   {NOT_PACKED}  --strict: a layer that asks for 1-bit weights was not packed
   {MISMATCH}  --verify: the file computes something else than the model
 With every other code than {DONE}, OUT stays as it was, and stderr gives the reason.
+--format c writes a header beside OUT, with its name and the ending .h.
 """
 
 
@@ -87,15 +89,17 @@ def _add_explain(commands: Any) -> None:
 def _add_export(commands: Any) -> None:
     parser = commands.add_parser(
         "export",
-        help="pack a saved larq model into a .tflite file",
-        description="Converts a saved larq model to a .tflite file for Larq Compute Engine. Packs "
-        "binary layers to 1 bit per weight, and prints the result for each layer.",
+        help="pack a saved larq model into a .tflite file, a .npz file or a C program",
+        description="Converts a saved larq model. Packs binary layers to 1 bit per weight, and "
+        "prints the result for each layer. Larq Compute Engine runs tflite; npz holds the bits for "
+        "NumPy; c is a C99 program without libraries.",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("model", metavar="MODEL", help="a .keras or .h5 file, or a SavedModel")
-    add("out", metavar="OUT", help="the .tflite file to write")
+    add("out", metavar="OUT", help="the file to write")
+    add("--format", choices=FORMATS, help="default: OUT's ending, or tflite if it is another")
     add("--strict", action="store_true", help="fail if a layer that asks for 1 bit is not packed")
     add(
         "--verify",
@@ -112,12 +116,17 @@ def _add_export(commands: Any) -> None:
         "default: 0",
     )
     add("--report", metavar="FILE", help="write the report as JSON, too")
-    add("--target", choices=TARGETS, default="arm", help="default: arm")
+    add("--target", choices=TARGETS, default="arm", help="of tflite; default: arm")
     add(
         "--no-pack-dense",
         dest="pack_dense",
         action="store_false",
-        help="leave QuantDense layers in floats",
+        help="of tflite: leave QuantDense layers in floats",
+    )
+    add(
+        "--int8",
+        metavar="SAMPLES",
+        help="of npz and c: real layers in 8 bits, with scales from such samples as for --verify",
     )
     add(
         "--import",

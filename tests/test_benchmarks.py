@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -87,6 +88,18 @@ def test_epoch_profile(small_cifar10, tmp_path):
     steps = record["seconds_of_a_step"]["with the input pipeline"]["median"]
     outside = spent["callbacks"] + spent["validation"]
     np.testing.assert_allclose(sum(spent.values()) - outside, record["steps_per_epoch"] * steps)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("cc"), reason="needs cc: install a C compiler")
+def test_bits_latency(tmp_path):
+    record, output = run(tmp_path, "bits_latency", "--runs", 2, "--networks", 2)
+    assert_machine(record)
+    assert_fits(output)
+    assert record["runs"] == 2 and len(record["milliseconds"]) == 2
+    for rows in record["milliseconds"].values():
+        assert rows.keys() == {"C, -O2", "C, native", "LCE, default", "LCE, indirect"}
+        assert all(0 < r["lower"] <= r["median"] <= r["upper"] for r in rows.values())
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 
+import larq_filters as lqf
 import larq_filters_command
 
 import larq as lq
@@ -44,6 +45,7 @@ def folder(tmp_path_factory):
         model.save(folder / name)
     model.save_weights(folder / "weights.h5")
     stack(conv(4, input_quantizer=None), shape=(4, 4, 8)).save(folder / "unpacked.keras")
+    stack(layers.Dense(4), shape=(8,)).save(folder / "real.keras")
     tf.saved_model.save(tf.Module(), folder / "no_keras")
     for suffix in ("keras", "h5"):
         whole = (folder / f"model.{suffix}").read_bytes()
@@ -93,6 +95,33 @@ def test_exports(name, samples, folder, tmp_path, capsys):
     assert sorted(os.listdir(tmp_path)) == ["out.tflite", "report.json"]
 
 
+@pytest.mark.parametrize("to", ["npz", "c"])
+def test_exports_bits(to, folder, tmp_path, capsys):
+    arguments = ["--strict", "--verify", folder / "samples.npy", "--report", tmp_path / "r.json"]
+    assert run(folder / "model.keras", tmp_path / f"out.{to}", *arguments) == 0
+    files = {"npz": ["out.npz", "r.json"], "c": ["out.c", "out.h", "r.json"]}[to]
+    assert sorted(os.listdir(tmp_path)) == files
+    packed = lqf.export.bits(keras.models.load_model(folder / "model.keras"))
+    if to == "npz":
+        assert lqf.export.load_bits(tmp_path / "out.npz").report == packed.report
+    else:
+        assert "int predict(const float *x, float *y)" in (tmp_path / "out.c").read_text()
+    written = json.loads((tmp_path / "r.json").read_text())
+    assert written["report"] == json.loads(json.dumps(packed.report.to_dict()))
+    assert written["verification"]["unexplained"] == 0
+    printed = capsys.readouterr()
+    assert "multiply-adds" in printed.out and not printed.err
+    assert all(len(line) <= 80 for line in printed.out.splitlines())
+
+
+def test_the_format_goes_before_the_ending(folder, tmp_path):
+    model, samples = folder / "model.keras", folder / "samples.npy"
+    assert run(model, tmp_path / "a.bits", "--format", "npz", "--int8", samples) == 0
+    assert "agreement" in lqf.export.load_bits(tmp_path / "a.bits").report.accuracy
+    assert run(model, tmp_path / "b.npz", "--format", "tflite") == 0
+    lce.testing.Interpreter((tmp_path / "b.npz").read_bytes())
+
+
 # name: (arguments after MODEL and OUT, exit code, in the sentence)
 REFUSED = {
     "missing.keras": ([], 1, "there is no such model"),
@@ -112,6 +141,10 @@ REFUSED = {
     "model.keras": (["--verify", "others.npy"], 1, "samples for every input"),
     "model.h5": (["--verify", "text.npy"], 1, "not a .npy or .npz file"),
     "saved_model": (["--verify", "samples.npy", "--tolerance", "0"], 4, "something else"),
+    "./model.keras": (["--format", "c"], 1, "a C program's file ends in .c"),
+    "./model.h5": (["--int8", "samples.npy"], 1, "--int8 is for --format npz or c"),
+    "./saved_model": (["--format", "npz", "--no-pack-dense"], 1, "are for --format tflite"),
+    "real.keras": (["--format", "npz", "--strict"], 3, "no layer asks for any"),
 }
 
 

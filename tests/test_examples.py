@@ -4,10 +4,11 @@ import importlib
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
-import larq_filters  # noqa: F401  (before TensorFlow's Keras is touched: selects Keras 2)
+import larq_filters  # before TensorFlow's Keras is touched: selects Keras 2
 
 import numpy as np
 import pytest
@@ -121,6 +122,23 @@ def test_export_edge(tmp_path):
     numbers = re.search(r"digits_tflite\[(\d+)\] = {(.*?)}", header, re.DOTALL)
     assert bytes(int(n, 16) for n in numbers[2].split(",")) == data
     assert int(numbers[1]) == len(data) < 16_000
+    assert "signs               1 of 2 by integer thresholds" in result.stdout
+    assert "; 0 others are beyond" in result.stdout
+    assert re.search(
+        r"with 8-bit layers   9,\d+ bytes of constants, the same class for 9", result.stdout
+    )
+    written = {path.name for path in (tmp_path / "new" / "folder").iterdir()}
+    assert written == {"digits.tflite", "digits.h"} | {
+        f"digits_bits.{e}" for e in ("c", "h", "npz")
+    }
+    packed = larq_filters.export.load_bits(tmp_path / "new" / "folder" / "digits_bits.npz")
+    assert packed.report.constant_bytes == 12_080
+    if shutil.which("cc"):
+        flash, ram = (
+            int(re.search(rf"{n} +([\d,]+) bytes", result.stdout)[1].replace(",", ""))
+            for n in ("flash", "RAM")
+        )
+        assert 12_080 < flash < 20_000 and ram == packed.report.buffer_bytes == 5_120
 
 
 @pytest.mark.slow

@@ -121,14 +121,14 @@ def test_only_engines_that_compute_right_are_offered(name):
 def test_samples_that_are_allowed_to_differ_may_be_among_the_first(monkeypatch):
     """The other engines run on 16 samples: a large share of these is a small one of all."""
     model = stack(conv(), conv(8), shape=(4, 4, 32))
-    exported, predict = convert(model), lqf.export._verify._predict
+    exported, predict = convert(model), lqf.export._verify.predict
 
     def turned(model, arrays):
         (outputs,) = predict(model, arrays)
         outputs[3] *= -1.0
         return [outputs]
 
-    monkeypatch.setattr(lqf.export._verify, "_predict", turned)
+    monkeypatch.setattr(lqf.export._verify, "predict", turned)
     x = np.random.default_rng(0).normal(size=(160, 4, 4, 32))
     assert exported.verify(x, model, allowed=0.01).outputs[0].beyond == 1 / 160
     with pytest.raises(lqf.export.Mismatch, match="than the model with the engine 'default'"):

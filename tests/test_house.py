@@ -77,6 +77,10 @@ PRIVATE = {
     "a subclassed model of tf_keras": (subclassed, "_build_input_shape"),
     "a functional model of tf_keras": (functional, "_nested_inputs"),
     "BackupAndRestore of tf_keras": (lambda: keras.callbacks.BackupAndRestore, "_backup"),
+    "a convolution of tf_keras": (
+        lambda: keras.layers.Conv2D(2, 3, groups=2),
+        "_jit_compiled_convolution_op",
+    ),
     "a convolution of larq": (
         lambda: lq.layers.QuantConv2D(1, 3),
         "_is_native_padding _get_padding_same",

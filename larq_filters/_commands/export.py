@@ -1,15 +1,16 @@
-"""`larq-filters export`: converts a saved model to a packed .tflite file, in build scripts."""
+"""`larq-filters export`: a saved model to a packed file, or to a C program, in build scripts."""
 
 import argparse
 import importlib
 import json
 import os
+import pathlib
 import sys
 import zipfile
 from typing import Any
 
 from larq_filters import _files, export
-from larq_filters_command import DONE, MISMATCH, NOT_PACKED, REFUSED
+from larq_filters_command import DONE, FORMATS, MISMATCH, NOT_PACKED, REFUSED
 
 import numpy as np
 import tensorflow as tf
@@ -45,9 +46,22 @@ def _export(args: argparse.Namespace) -> None:
                 "a module of --import cannot be imported. Received: "
                 f"'{name}', {type(error).__name__}: {error}"
             ) from error
+    ending = pathlib.Path(args.out).suffix[1:]
+    to = args.format or (ending if ending in FORMATS else "tflite")
+    if to == "tflite" and args.int8:
+        raise ValueError("--int8 is for --format npz or c. Received: --format tflite")
+    if to != "tflite" and (args.target != "arm" or not args.pack_dense):
+        raise ValueError(
+            f"--target and --no-pack-dense are for --format tflite. Received: --format {to}"
+        )
     samples = None if args.verify is None else _samples(args.verify)
+    representative = None if args.int8 is None else _samples(args.int8)
     model = _load(args.model)
-    exported = export.convert(model, pack_dense=args.pack_dense, target=args.target)
+    exported: export.Exported | export.Bits
+    if to == "tflite":
+        exported = export.convert(model, pack_dense=args.pack_dense, target=args.target)
+    else:
+        exported = export.bits(model, representative=representative)
     print(exported.report)
     if args.strict:
         exported.report.check_packed()
@@ -58,7 +72,10 @@ def _export(args: argparse.Namespace) -> None:
         )
         print(f"\n{verification}")
         result["verification"] = verification.to_dict()
-    exported.save(args.out)
+    if to == "c" and isinstance(exported, export.Bits):
+        exported.to_c(args.out)
+    else:
+        exported.save(args.out)
     if args.report is not None:
         _files.write(args.report, (json.dumps(result, indent=2) + "\n").encode())
 

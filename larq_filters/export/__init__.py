@@ -1,6 +1,9 @@
-"""Packed models for edge devices: trained larq models as .tflite files, with proof."""
+"""Packed models for edge devices: larq models as .tflite files, or as bits and C, with proof."""
 
 from larq_filters.export._benchmark import Benchmark, Latency
+from larq_filters.export._bits._bits import Bits, bits, load_bits
+from larq_filters.export._bits._proof import BitsVerification
+from larq_filters.export._bits._report import BitsRecord, BitsReport
 from larq_filters.export._convert import TARGETS as TARGETS
 from larq_filters.export._convert import convert
 from larq_filters.export._exported import Exported, benchmark
@@ -9,6 +12,10 @@ from larq_filters.export._verify import Difference, Mismatch, Verification
 
 __all__ = [
     "Benchmark",
+    "Bits",
+    "BitsRecord",
+    "BitsReport",
+    "BitsVerification",
     "Difference",
     "Exported",
     "Latency",
@@ -18,5 +25,7 @@ __all__ = [
     "Report",
     "Verification",
     "benchmark",
+    "bits",
     "convert",
+    "load_bits",
 ]

@@ -76,6 +76,7 @@ def convert(
         )
     )
     _model.check(model)
+    _model.check_lstm(model)
     _lce.load("larq_compute_engine")
     structure = _model.input_structure(model)
     clone, kernels = _frozen.freeze(model, structure)

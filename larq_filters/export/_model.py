@@ -15,7 +15,7 @@ def check(model: Any) -> None:
                 f"tf.keras after `import larq_filters`. Received: {kind}"
             )
         raise TypeError(
-            "convert takes a model of Keras 2 (tf.keras.Model); a file is loaded with "
+            "export takes a model of Keras 2 (tf.keras.Model); a file is loaded with "
             f"tf.keras.models.load_model first. Received: {kind}"
         )
     if not model.built:
@@ -30,17 +30,22 @@ def check(model: Any) -> None:
                 "loaded: import or register it first, or save the model as .keras. Received: "
                 f"layer '{layer.name}' of class {type(layer).__name__}"
             )
-        if isinstance(layer, tf.keras.layers.LSTM) and not layer.unroll:
-            raise ValueError(
-                "Larq Compute Engine makes something else of an LSTM that is not unrolled: use "
-                "LSTM(unroll=True) or RNN(LSTMCell(units)), which take the same weights. Received: "
-                f"layer '{layer.name}'"
-            )
         if layer.compute_dtype not in ("float32", None) and layer.weights:
             raise ValueError(
                 "a file computes in float32, not in mixed precision: build the model under the "
                 "policy float32 and copy the weights with set_weights. Received: layer "
                 f"'{layer.name}' with policy {layer.dtype_policy.name}"
+            )
+
+
+def check_lstm(model: tf.keras.Model) -> None:
+    """Refuses what Larq Compute Engine makes something else of."""
+    for layer in model._flatten_layers():
+        if isinstance(layer, tf.keras.layers.LSTM) and not layer.unroll:
+            raise ValueError(
+                "Larq Compute Engine makes something else of an LSTM that is not unrolled: use "
+                "LSTM(unroll=True) or RNN(LSTMCell(units)), which take the same weights. Received: "
+                f"layer '{layer.name}'"
             )
 
 

@@ -110,7 +110,7 @@ def verify(
 ) -> Verification:
     """Runs a file and its model on the same samples, and compares; see `Exported.verify`."""
     interface = program.interface
-    arrays = _arrange(inputs, interface.input_names, interface.specs)
+    arrays = arrange(inputs, interface.input_names, interface.specs)
     if tolerance is None:
         tolerance = 0.1 if interface.int8 else 1e-3
     if not (tolerance >= 0.0 and 0.0 <= allowed < 1.0):
@@ -121,18 +121,12 @@ def verify(
     engines = program.engines if engine is None else (engine,)
     interpreters = [(name, program.interpreter(name)) for name in engines]
     known = tf.nest.flatten(_model.input_structure(model))
-    _check_shapes("inputs", [k.shape[1:] for k in known], [s.shape[1:] for s in interface.specs])
-    expected = _predict(model, arrays)
-    for name, values in zip(interface.output_names, expected, strict=True):
-        if not np.isfinite(values).all():
-            raise ValueError(
-                "the model itself gives NaN or infinity for these samples, which nothing can be "
-                "compared with: look for a layer that overflows, or weights that are not finite. "
-                f"Received: output '{name}' with {int((~np.isfinite(values)).sum())} such values"
-            )
+    check_shapes("inputs", [k.shape[1:] for k in known], [s.shape[1:] for s in interface.specs])
+    expected = predict(model, arrays)
+    check_finite(interface.output_names, expected)
     first, *others = interpreters
     got = _run(first[1], arrays)
-    _check_shapes("outputs", [e.shape for e in expected], [g.shape for g in got])
+    check_shapes("outputs", [e.shape for e in expected], [g.shape for g in got])
     result = compare(interface.output_names, got, expected, tolerance)
     _check(result, allowed, "the model", first[0])
     # Others with the first: what rounding turned there, it turned for all of them.
@@ -169,7 +163,7 @@ def _check(result: Verification, allowed: float, other: str, engine: str) -> Non
     )
 
 
-def _arrange(inputs: Any, names: Sequence[str], specs: Sequence[tf.TensorSpec]) -> list[np.ndarray]:
+def arrange(inputs: Any, names: Sequence[str], specs: Sequence[tf.TensorSpec]) -> list[np.ndarray]:
     """Samples as a list of arrays, in the order of the model's inputs.
 
     Raises:
@@ -197,7 +191,7 @@ def _arrange(inputs: Any, names: Sequence[str], specs: Sequence[tf.TensorSpec]) 
     return arrays
 
 
-def _predict(model: tf.keras.Model, arrays: list[np.ndarray]) -> list[np.ndarray]:
+def predict(model: tf.keras.Model, arrays: list[np.ndarray]) -> list[np.ndarray]:
     """The model's outputs; not by `predict`, which would leave a function in the model."""
     structure = _model.input_structure(model)
     batches = []
@@ -208,7 +202,18 @@ def _predict(model: tf.keras.Model, arrays: list[np.ndarray]) -> list[np.ndarray
     return [np.concatenate(parts) for parts in zip(*batches, strict=True)]
 
 
-def _check_shapes(kind: str, model: list[Any], file: list[Any]) -> None:
+def check_finite(names: Sequence[str], outputs: Sequence[np.ndarray]) -> None:
+    """Refuses outputs of a model that nothing can be compared with."""
+    for name, values in zip(names, outputs, strict=True):
+        if not np.isfinite(values).all():
+            raise ValueError(
+                "the model itself gives NaN or infinity for these samples, which nothing can be "
+                "compared with: look for a layer that overflows, or weights that are not finite. "
+                f"Received: output '{name}' with {int((~np.isfinite(values)).sum())} such values"
+            )
+
+
+def check_shapes(kind: str, model: list[Any], file: list[Any]) -> None:
     if [tuple(shape) for shape in model] != [tuple(shape) for shape in file]:
         raise ValueError(
             f"the model has other {kind} than the file: give the model that the file was made of. "

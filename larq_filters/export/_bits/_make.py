@@ -1,0 +1,38 @@
+"""From a Keras model to a network."""
+
+from typing import Any
+
+from larq_filters.export import _frozen, _model, _trace
+from larq_filters.export._bits import _build
+from larq_filters.export._bits._network import Network
+from larq_filters.export._bits._nodes import Graph
+
+import numpy as np
+import tensorflow as tf
+
+
+def network(model: tf.keras.Model) -> Network:
+    """The network of a model, of an uncompiled clone; see `bits`."""
+    _model.check(model)
+    structure = _model.input_structure(model)
+    clone, kernels = _frozen.freeze(model, structure)
+    for layer in clone._flatten_layers():
+        _open(layer)
+    traced = _trace.trace(clone, kernels, structure)
+    made = _build.build(Graph(traced, kernels))
+    for name, array in made.arrays.items():
+        if not np.isfinite(array).all():
+            layer = made.steps[int(name[1 : name.index(".")])].name
+            raise ValueError(
+                f"layer '{layer}' has weights that are not finite, which C cannot hold: train the "
+                f"model again. Received: {int((~np.isfinite(array)).sum())} such numbers"
+            )
+    return made
+
+
+def _open(layer: Any) -> None:
+    """Lets the graph show what a layer does, where Keras hides it in a compiled function."""
+    if isinstance(layer.call, tf.types.experimental.PolymorphicFunction):
+        layer.call = layer.call.python_function
+    if hasattr(layer, "_jit_compiled_convolution_op"):  # of groups
+        layer._jit_compiled_convolution_op = layer.convolution_op

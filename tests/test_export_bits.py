@@ -1,0 +1,358 @@
+"""Bits: what is folded into integers, what is refused, what 8 bits cost, whole networks."""
+
+import dataclasses
+import importlib
+import pathlib
+import sys
+
+import larq_filters as lqf
+
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from bits_twin import Twin
+from export_helpers import BINARY, conv, randomize, stack
+from helpers import assert_one_sentence, assert_same, model_state
+
+keras, layers, Q = tf.keras, tf.keras.layers, lq.layers
+bits = lqf.export.bits
+NO_OP = lq.quantizers.NoOp(precision=1)
+CHANNELS, INPUTS = 12, 34
+
+
+def batch_norm(gamma=None, beta=None):
+    """With averages among the sums, and some that are sums: arguments of exactly 0."""
+    layer = layers.BatchNormalization(scale=gamma is not None, epsilon=2.0**-10)
+    layer.build((None, CHANNELS))
+    variables = {v.name.split("/")[-1].split(":")[0]: v for v in layer.weights}
+    rng = np.random.default_rng(3)
+    mean = rng.normal(size=CHANNELS) * 8
+    mean[: CHANNELS // 2] = np.arange(CHANNELS // 2) * 2 - 4
+    values = {"moving_mean": mean, "moving_variance": rng.uniform(0.5, 4, CHANNELS)}
+    values |= {} if gamma is None else {"gamma": gamma}
+    values["beta"] = np.zeros(CHANNELS) if beta is None else beta
+    for name, value in values.items():
+        variables[name].assign(value)
+    return layer
+
+
+def prelu(slopes):
+    layer = layers.PReLU()
+    layer.build((None, CHANNELS))
+    layer.set_weights([np.broadcast_to(np.float32(slopes), CHANNELS)])
+    return layer
+
+
+class Plus(layers.Layer):
+    """Adds a number."""
+
+    def __init__(self, number, **kwargs):
+        super().__init__(**kwargs)
+        self.number = number
+
+    def call(self, x):
+        return x + self.number
+
+    def get_config(self):
+        return {**super().get_config(), "number": self.number}
+
+
+SOME = np.linspace(-2, 2, CHANNELS)  # no 0 among them
+SCALED = {"kernel_quantizer": "magnitude_aware_sign"}
+# What is between a sum and its sign, arguments of the layer with the sum, why the sign is of floats
+BETWEEN = {
+    "nothing": (lambda: [], {}, ""),
+    "a bias": (lambda: [], {"use_bias": True}, ""),
+    "batch norm, no scale": (lambda: [batch_norm()], {}, ""),
+    "batch norm": (lambda: [batch_norm(SOME)], {}, ""),
+    "batch norm, scale 0": (lambda: [batch_norm(SOME * 0, SOME)], {}, ""),
+    "batch norm, all 0": (lambda: [batch_norm(SOME * 0)], {}, ""),
+    "batch norm, constant signs": (lambda: [batch_norm(SOME, SOME * 1e3)], {}, ""),
+    "batch norm twice": (lambda: [batch_norm(SOME), batch_norm(-SOME, SOME)], {}, ""),
+    "magnitudes, batch norm": (lambda: [batch_norm(SOME, SOME)], SCALED, ""),
+    "PReLU": (lambda: [prelu(0.25), batch_norm(SOME)], {}, ""),
+    "PReLU, 0": (lambda: [prelu(0.0), batch_norm(SOME, SOME)], {}, ""),
+    "PReLU, bent": (lambda: [prelu(-1.0), Plus(-8.0)], {}, "the sign turns more than once"),
+    "ReLU": (lambda: [layers.ReLU()], {}, ""),
+    "ReLU6, batch norm": (lambda: [layers.ReLU(6.0), batch_norm(SOME, SOME)], {}, ""),
+    "leaky ReLU": (lambda: [layers.LeakyReLU(0.1), batch_norm(SOME)], {}, ""),
+    "RSign and RPReLU": (
+        lambda: [lqf.models.LearnableShift(), prelu(0.5), lqf.models.LearnableShift()],
+        {},
+        "",
+    ),
+}
+
+
+QUICK = ["nothing", "batch norm", "batch norm, scale 0", "magnitudes, batch norm", "PReLU, bent"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [QUICK, pytest.param([n for n in BETWEEN if n not in QUICK], marks=pytest.mark.slow)],
+    ids=["some", "others"],
+)
+def test_folds(names, tmp_path):
+    """Signs are the model's, for sums of all values and at arguments of 0, also in the twin."""
+    x = keras.Input((INPUTS,))
+    outputs = []
+    for name in names:
+        make, arguments, _ = BETWEEN[name]
+        known = {**BINARY, "use_bias": False, **arguments}
+        y = Q.QuantDense(CHANNELS, name=f"sum{len(outputs)}", **known)(x)
+        for between in make():
+            y = between(y)
+        outputs.append(lq.quantizers.SteSign()(y))
+    model = keras.Model(x, outputs)
+    for i in range(len(names)):
+        layer = model.get_layer(f"sum{i}")
+        if layer.use_bias:
+            layer.bias.assign(np.round(SOME * 4))
+    packed = bits(model)
+    packed.save(tmp_path / "bits.npz")
+    twin = Twin(tmp_path / "bits.npz")
+    records = {r.name: r for r in packed.report.layers}
+    for i, name in enumerate(names):
+        kernel = np.where(np.asarray(model.get_layer(f"sum{i}").kernel) < 0, -1, 1)
+        x = np.sign(np.arange(INPUTS) - np.arange(INPUTS + 1)[:, None] + 0.5).astype("float32")
+        x = np.concatenate([x * channel for channel in kernel.T])  # whose sums are those of x
+        assert all(set(sums) >= set(range(-34, 35, 2)) for sums in (x @ kernel).T)
+        expected = model.predict_on_batch(x)[i]
+        assert np.array_equal(packed.predict(x)[i], expected), name
+        some = np.random.default_rng(i).choice(len(x), 5, replace=False)
+        assert np.array_equal(twin.predict(x[some])[i], expected[some]), name
+        reason = BETWEEN[name][2]
+        assert records[f"sum{i}"].sign == ("floats" if reason else "thresholds"), name
+        assert records[f"sum{i}"].reason == reason, name
+
+
+def test_sums_next_to_the_edge_are_known():
+    """Keras adds ± scales and rounds: a sum of 0 becomes a number next to 0, of either sign."""
+    model = stack(
+        Q.QuantDense(40, input_quantizer="ste_sign", use_bias=False, **SCALED),
+        Q.QuantDense(3, **BINARY),
+        shape=(INPUTS,),
+    )
+    packed = bits(model)
+    record = packed.report.layers[1]
+    assert (record.sign, record.edges) == ("thresholds", 40)
+    x = np.random.default_rng(1).normal(size=(50, INPUTS)).astype("float32")
+    sums = np.where(x < 0, -1, 1) @ np.where(np.asarray(model.layers[0].kernel) < 0, -1, 1)
+    proof = packed.verify(x, model, compiler="", allowed=0.9)
+    assert proof.near == (sums == 0).any(1).sum() > 0
+
+
+def test_a_sign_of_several_values_is_of_floats():
+    x = keras.Input((6, 6, 32))
+    y = layers.add([conv(32)(x), conv(32)(x)])
+    report = bits(randomize(keras.Model(x, conv(4, name="last")(y)))).report
+    assert "several values are added" in {r.reason for r in report.layers}
+    assert "several values are added" in " ".join(str(report).split())
+
+
+@pytest.mark.parametrize("pool", [layers.AveragePooling2D, layers.MaxPooling2D])
+def test_signs_of_pooled_values(pool):
+    """The sign of a maximum is the maximum of signs; of an average it is not their average.
+
+    Padded with nothing, sums of odd numbers are odd and even: a threshold is found among all.
+    """
+    norm = layers.BatchNormalization
+    first = [conv(7, pad_values=0.0), norm(), conv(8, pad_values=0.0), norm(), pool(2)]
+    model = stack(*first, conv(8), norm(), pool(2, 1), conv(4, 1), shape=(8, 8, 31))
+    x = np.random.default_rng(0).normal(size=(20, 8, 8, 31)).astype("float32")
+    proof = bits(model).verify(x, model, compiler="")
+    assert proof.unexplained == 0 and proof.near < 10
+    assert proof.outputs[0].absolute == 0.0 or pool is layers.AveragePooling2D
+
+
+# What is refused
+
+
+class Sum(layers.Layer):
+    def call(self, x):
+        return tf.reduce_sum(x, -1, keepdims=True)
+
+
+REFUSED = {
+    "an operation": (lambda: stack(layers.Dense(4, "sigmoid", name="bad"), shape=(3,)), "Sigmoid"),
+    "a layer of one's own": (lambda: stack(Sum(name="bad"), shape=(3,)), "no operation Sum"),
+    "transposed": (
+        lambda: stack(layers.Conv2DTranspose(4, 3, name="bad"), shape=(4, 4, 3)),
+        "Conv2DBackpropInput",
+    ),
+    "3D": (lambda: stack(layers.Conv3D(4, 2, name="bad"), shape=(3, 3, 3, 3)), "Conv3D"),
+    "LSTM": (lambda: stack(layers.LSTM(2, name="bad"), shape=(3, 3)), "cannot be written as bits"),
+    "softmax": (lambda: stack(layers.Softmax(name="bad"), shape=(3,)), "Softmax"),
+    "padding of maxima": (
+        lambda: stack(layers.ZeroPadding2D(name="bad"), layers.MaxPool2D(), shape=(4, 4, 3)),
+        "put the padding before one",
+    ),
+    "not finite": (
+        lambda: with_nan(stack(layers.Dense(4, name="bad"), shape=(3,))),
+        "weights that are not finite",
+    ),
+}
+
+
+def with_nan(model):
+    model.layers[0].set_weights([np.full((3, 4), np.nan), np.zeros(4)])
+    return model
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refuses_by_layer_and_reason(name):
+    make, text = REFUSED[name]
+    model = make()
+    assert_one_sentence(lambda: bits(model), ValueError, text)
+    with pytest.raises(ValueError, match=r"layer '[^']*bad"):
+        bits(model)
+
+
+def test_refuses_what_is_no_model():
+    with pytest.raises(TypeError, match="export takes a model of Keras 2"):
+        bits("model.keras")
+    model = stack(conv(4), shape=(4, 4, 8))
+    assert_one_sentence(lambda: bits(model, labels=[1]), ValueError, "labels are of representative")
+    x = np.zeros((3, 4, 4, 8), "float32")
+    text = "one class for each representative sample"
+    assert_one_sentence(lambda: bits(model, representative=x, labels=[1]), ValueError, text)
+
+
+# Whole models
+
+
+@pytest.mark.slow
+def test_the_model_is_left_as_it_was(make_model, digits):
+    model = make_model(lqf.optimizers.FilteredFlip(1e-2))
+    model.fit(digits[0][:64], digits[1][:64], verbose=0)
+    before, calls = model_state(model), [layer.call for layer in model.layers]
+    packed = bits(model, representative=digits[0][:20])
+    packed.verify(digits[0][:8], model, compiler="")
+    assert_same(model_state(model), before)
+    assert calls == [layer.call for layer in model.layers]
+
+
+def test_several_inputs_and_outputs(tmp_path):
+    one, two = keras.Input((4, 4, 32), name="zeta"), keras.Input((4, 4, 32), name="alpha")
+    a, b = conv(8, name="a")(one), conv(8, name="b")(two)
+    z = layers.GlobalAveragePooling2D(name="z")(layers.add([a, b]))
+    model = randomize(
+        keras.Model([one, two], [z, layers.concatenate([a, b], name="ab"), z, one, a])
+    )
+    packed = bits(model)
+    x, y = np.random.default_rng(0).normal(size=(2, 5, 4, 4, 32)).astype("float32")
+    for inputs in ([x, y], (x, y), {"alpha": y, "zeta": x}):
+        proof = packed.verify(inputs, model)
+        assert [output.name for output in proof.outputs] == model.output_names
+        assert proof.unexplained == 0
+    packed.save(tmp_path / "bits.npz")
+    for got, expected in zip(
+        Twin(tmp_path / "bits.npz").predict(x[:2], y[:2]), packed.predict([x, y]), strict=True
+    ):
+        assert np.array_equal(got, expected[:2])
+    assert_one_sentence(lambda: packed.verify(x, model), ValueError, "samples for every input")
+
+
+def quickstart_model():
+    folder = pathlib.Path(__file__).parent.parent / "examples"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        return randomize(importlib.import_module("quickstart").build_model())
+
+
+def test_the_digits_network(digits):
+    model = quickstart_model()
+    packed = bits(model)
+    report = packed.report
+    assert packed.verify(digits[0][:300], model).unexplained == 0
+    kinds = [(r.kind, r.weights, r.bytes, r.sign) for r in report.layers if r.weights]
+    assert kinds == [
+        ("real", 9 * 32, 4 * 9 * 32, "floats"),
+        ("binary", 9 * 32 * 64, 4 * 9 * 64, "thresholds"),
+        ("binary", 9 * 64 * 64, 4 * 9 * 2 * 64, ""),
+        ("real", 640, 2560, ""),
+    ]
+    assert report.binary_macs == 64 * 9 * 32 * 64 + 16 * 9 * 64 * 64
+    assert report.other_macs == 64 * 9 * 32 + 640
+    assert report.constant_bytes == sum(a.nbytes for a in packed.arrays.values()) < 13_000
+    lines = str(report).splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    record = report.to_dict()["layers"][1]
+    assert record == dataclasses.asdict(report.layers[1]) and record["name"] == "binary_1"
+
+
+@pytest.mark.slow
+def test_birealnet(tmp_path):
+    model = randomize(lqf.models.BiRealNet20())
+    packed = bits(model)
+    assert packed.report.binary_macs == 40_108_032
+    x = np.random.default_rng(0).normal(size=(16, 32, 32, 3)).astype("float32")
+    proof = packed.verify(x, model)
+    assert proof.unexplained == 0 and proof.near < 16
+    packed.save(tmp_path / "bits.npz")
+    assert lqf.export.load_bits(tmp_path / "bits.npz").report == packed.report
+
+
+def test_latent_and_latent_free_give_the_same_bits(make_model):
+    latent = randomize(make_model())
+    one, two = bits(latent), bits(lqf.conversion.to_latent_free(latent))
+    assert one.report == two.report
+    assert all(np.array_equal(a, two.arrays[name]) for name, a in one.arrays.items())
+
+
+# 8 bits
+
+
+@pytest.fixture
+def eighth(make_model, digits):
+    return randomize(make_model()), digits[0][:60]
+
+
+def test_8_bits_by_definition(eighth, tmp_path):
+    """x ≈ s·q, and the scale of a sum is the product of the two."""
+    model, images = eighth
+    packed = bits(model, representative=images)
+    packed.save(tmp_path / "bits.npz")
+    twin = Twin(tmp_path / "bits.npz")
+    assert np.array_equal(twin.predict(images[:2])[0], packed.predict(images[:2]))
+    scale = np.abs(images).max() / np.float32(127)
+    np.testing.assert_allclose(1 / twin.arrays["s0.scale"], scale, rtol=1e-6)
+    kernel = model.layers[0].get_weights()[0]
+    quantized = twin.arrays["s1.kernel"]
+    assert quantized.dtype == np.int8 and np.abs(quantized).max() == 127
+    units = twin.arrays["s1.scales"] / scale
+    np.testing.assert_allclose(quantized * units, kernel, atol=units.max() * 0.5001)
+    accuracy = packed.report.accuracy
+    assert accuracy["samples"] == 60 and accuracy.keys() == {"samples", "agreement"}
+    assert accuracy["agreement"] >= 0.8
+    assert "8-bit real layers   same arg max" in str(packed.report)
+
+
+@pytest.mark.slow
+def test_what_8_bits_cost(digits, make_model):
+    """Of a model trained in floats: a quarter of the bytes of real layers, and few digits."""
+    images, labels = digits
+    model = make_model(lqf.optimizers.FilteredFlip(1e-2))
+    model.fit(images[600:], labels[600:], epochs=3, verbose=0)
+    x, y = images[:300], labels[:300]
+    packed = bits(model, representative=x, labels=y)
+    one, two = ({r.name: r for r in b.report.layers if r.weights} for b in (bits(model), packed))
+    assert {n: (r.kind, r.bytes) for n, r in two.items()} == {
+        name: ("int8", r.bytes // 4) if r.kind == "real" else (r.kind, r.bytes)
+        for name, r in one.items()
+    }
+    accuracy = packed.report.accuracy
+    right = np.argmax(model.predict_on_batch(x), 1) == y
+    assert accuracy["samples"] == 300 and abs(accuracy["floats"] - right.mean()) <= 0.01
+    assert abs(accuracy["int8"] - accuracy["floats"]) <= 0.03 and accuracy["agreement"] >= 0.95
+    assert f"accuracy            {accuracy['int8']:.2%} in 8 bits" in str(packed.report)
+    packed.verify(x[:50], model, allowed=0.5)
+
+
+def test_bits_need_no_larq_compute_engine(monkeypatch):
+    for package in ("larq_compute_engine", "ai_edge_litert"):
+        monkeypatch.setitem(sys.modules, package, None)
+    model = stack(conv(4), shape=(4, 4, 8))
+    x = np.random.default_rng(0).normal(size=(3, 4, 4, 8))
+    assert bits(model).verify(x, model, compiler="").outputs[0].absolute == 0.0
