@@ -3,5 +3,6 @@
 from larq_filters.callbacks._backup import Backup
 from larq_filters.callbacks._batch_norm import RecalibrateBatchNorm
 from larq_filters.callbacks._flip_ratio import FlipRatio
+from larq_filters.callbacks._swap import SwapAverages
 
-__all__ = ["Backup", "FlipRatio", "RecalibrateBatchNorm"]
+__all__ = ["Backup", "FlipRatio", "RecalibrateBatchNorm", "SwapAverages"]

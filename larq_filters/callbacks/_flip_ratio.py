@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from larq_filters import _layers
 from larq_filters._warnings import warn
+from larq_filters.callbacks._around import callbacks_of
 from larq_filters.optimizers import FilteredFlip
 
 import tensorflow as tf
@@ -87,11 +88,8 @@ class FlipRatio(tf.keras.callbacks.Callback):
     @override
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Looks at the callbacks that come before it, and opens the folder for TensorBoard."""
-        frame = inspect.currentframe()
-        caller = frame.f_back.f_locals.get("self") if frame and frame.f_back else None
-        before = list(
-            itertools.takewhile(lambda c: c is not self, getattr(caller, "callbacks", []))
-        )
+        callbacks = callbacks_of(inspect.currentframe())
+        before = list(itertools.takewhile(lambda c: c is not self, callbacks))
         blind = [type(c).__name__ for c in before if isinstance(c, _READERS)]
         if blind:
             warn(

@@ -36,7 +36,7 @@ _NO_MAGNITUDE = {
     "then know as `learning_rate`",
     "weight_decay": "a binary weight has no magnitude to shrink. What it does to a latent weight "
     "is alpha = learning rate · weight decay",
-    "use_ema": "an average of binary weights is not binary",
+    "use_ema": "an average of binary weights is not binary. Set `average`, whose sign is",
 }
 _TRANSLATED = {
     "momentum": "it is a filter. Set gamma = 1 − momentum",
@@ -48,7 +48,7 @@ _TRANSLATED = {
     "amsgrad": "AMSGrad is not a filter over gradients. Adam without it is "
     "filter=larq_filters.recipes.from_adam(...)",
     "decay": "`decay_steps` makes alpha decay to 0, and alpha takes any schedule of Keras",
-    "ema_momentum": "an average of binary weights is not binary",
+    "ema_momentum": "an average of binary weights is not binary. Set `average`, whose sign is",
 }
 
 
@@ -188,6 +188,24 @@ def inertia(value: Any, filter: Partition) -> float | None:
         raise ValueError(
             "inertia is a start of a filter's state, and this filter has none: leave it at 0. "
             f"Received: inertia={value:g}, filter={filter}"
+        )
+    return value
+
+
+def average(value: Any, real_optimizer: tf.keras.optimizers.Optimizer) -> float | None:
+    """A finite number from 1 on, beside a real optimizer that keeps no averages; or None."""
+    if value is None:
+        return None
+    value = not_negative("average", value)
+    if value < 1.0:
+        raise ValueError(
+            "average is a number from 1 on: 1 averages all values alike, and with more the later "
+            f"ones count for more. Received: average={value:g}"
+        )
+    if getattr(real_optimizer, "use_ema", False):
+        raise ValueError(
+            "average is kept of all variables, and use_ema of the real optimizer is another one: "
+            f"give one of them. Received: average={value:g}, {real_optimizer.name} with use_ema"
         )
     return value
 

@@ -9,9 +9,11 @@ from larq_filters._numbers import Coefficient, call
 from larq_filters._serialization import register
 from larq_filters.filters import Filter
 from larq_filters.optimizers import _arguments
+from larq_filters.optimizers._averages import Averages
 from larq_filters.optimizers._binaries import Binaries
 from larq_filters.optimizers._coefficients import Coefficients
 from larq_filters.optimizers._flip import Numbers
+from larq_filters.optimizers._kept import Kept
 from larq_filters.optimizers._saving import Saving
 
 import tensorflow as tf
@@ -23,7 +25,7 @@ _ALPHA, _GAMMA = _arguments.Default(1e-2), _arguments.Default(1e-1)
 
 
 @register
-class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
+class FilteredFlip(Kept, Coefficients, Saving, tf.keras.optimizers.Optimizer):
     r"""Flips a binary weight when its filtered gradient points against it.
 
     y_t = F(g)_t;  θ_t = −θ_{t−1} where θ_{t−1}·y_t > τ, else θ_{t−1}
@@ -79,6 +81,11 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
             less. In 380 steps, 0.1 costs random weights 2 points of accuracy, in 3,900 none.
         real_optimizer: A Keras optimizer, its name or its config, for all variables that are not
             binary.
+        average: c ≥ 1 of an average that is kept of every variable, binary or real, and that takes
+            its place when `fit` ends: of a binary one, the sign. After t steps, w = c/(t + c) of it
+            is the newest value, so its mean age is t/(c + 1). 16 was good while bits still flip.
+            Batch norm has to be recalibrated for it, as `callbacks.SwapAverages` does, before every
+            validation as well. None: no averages.
         state_dtype: "bfloat16" keeps the filters' state in half the memory. It is rounded up or
             down by chance such that it is right on average, as rounding to the nearest would lose
             the small steps of a small α. None: float32, or float64 for float64 variables.
@@ -121,6 +128,7 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
         filter: Filter | Mapping[Any, Filter | None] | None = None,
         threshold: Coefficient = 0.0,
         inertia: float | None = None,
+        average: float | None = None,
         real_optimizer: tf.keras.optimizers.Optimizer | str | Mapping[str, Any] = "adam",
         state_dtype: str | None = None,
         seed: int = 0,
@@ -148,6 +156,7 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
         self._filters = self._no_dependency(filters)
         self._real_optimizer = _arguments.real_optimizer(real_optimizer)
         given = {"threshold": _arguments.threshold(threshold), **filters.coefficients}
+        self._average = _arguments.average(average, self._real_optimizer)
         self._given = self._no_dependency(given)
         self._create_coefficients(given)
         self._binaries = self._no_dependency(
@@ -159,6 +168,7 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
                 self._var_key,
             )
         )
+        self._averages = self._no_dependency(Averages(self._average, self._var_key))
         self.count_flips = False
 
     def __repr__(self) -> str:
@@ -231,22 +241,8 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
             self._real_optimizer.build(real)
             # All but its step counter, which follows this optimizer's.
             self._variables.extend(self._real_optimizer.variables[1:])
+        self._variables.extend(self._averages.add(var_list))
         self._built = True
-
-    def slots(self, variable: tf.Variable) -> dict[str, tf.Variable]:
-        """The filter's state for a binary variable, by slot name; empty for a real one."""
-        return self._binaries.slots(variable)
-
-    def flips(self, variable: tf.Variable) -> tf.Variable | None:
-        """Flips of a binary variable, counted while `count_flips` is set; None for a real one."""
-        return self._binaries.flips(variable)
-
-    def output(self, variable: tf.Variable) -> tf.Tensor | None:
-        """The output y of a binary variable's filter in the last step, of the variable's shape.
-
-        None for a real variable, and for a filter without state.
-        """
-        return self._binaries.output(variable, Numbers(self._coefficients, self._before))
 
     # Steps
 
@@ -301,8 +297,15 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
                 iterations=self.iterations,
                 count_flips=self.count_flips,
             )
+
+            def finish(distribution: Any, binary: Any) -> tf.Variable:
+                before = tf.convert_to_tensor(self.iterations)
+                done = step(distribution, binary)
+                self._averages.step(distribution, variables, before)
+                return done
+
             return tf.__internal__.distribute.interim.maybe_merge_call(
-                step, self._distribution_strategy, binary
+                finish, self._distribution_strategy, binary
             )
 
     @override
@@ -311,18 +314,6 @@ class FilteredFlip(Coefficients, Saving, tf.keras.optimizers.Optimizer):
     ) -> None:
         """Excludes real variables from the weight decay of the real optimizer, as in Keras."""
         self._real_optimizer.exclude_from_weight_decay(var_list=var_list, var_names=var_names)
-
-    @override
-    def finalize_variable_values(self, var_list: Sequence[tf.Variable]) -> None:
-        """What the real optimizer does at the end of training, such as writing its averages.
-
-        Warns:
-            UserWarning: α had decayed to 0 before, or a coefficient was set outside its range.
-        """
-        self._warn_of_coefficients()
-        self._real_optimizer.finalize_variable_values(
-            [v for v in var_list if v not in self._binaries]
-        )
 
 
 # So that `compile("FilteredFlip")` finds it, as it finds "Adam".

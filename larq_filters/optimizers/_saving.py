@@ -46,6 +46,7 @@ class Saving(tf.keras.optimizers.Optimizer):
             "state_dtype": self._state_dtype,
             "seed": self._seed,
             "inertia": self._inertia,
+            "average": self._average,
             "filter": self._filters.serialize(),
             "threshold": serialize(self._given["threshold"]),
             "real_optimizer": tf.keras.optimizers.serialize(

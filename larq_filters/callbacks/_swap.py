@@ -1,0 +1,153 @@
+"""The network of averages in the place of the one that trains."""
+
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+from larq_filters._warnings import warn
+from larq_filters.callbacks._around import callbacks_of
+from larq_filters.callbacks._batch_norm import RecalibrateBatchNorm
+from larq_filters.optimizers import FilteredFlip
+
+import tensorflow as tf
+from typing_extensions import override
+
+_Values = list[tuple[tf.Variable, tf.Tensor]]
+_BACKUP = tf.keras.callbacks.BackupAndRestore
+
+
+class SwapAverages(tf.keras.callbacks.Callback):
+    r"""Puts the averages of `FilteredFlip(average=...)` in place while `fit` validates.
+
+    Before every validation each variable gets its average, a binary one the sign of it, and batch
+    norm is recalibrated for this network. After it all are put back bit for bit, and training goes
+    on as it would have. When training ends, the averages stay.
+
+    While bits flip, a network that is seen at one moment has bits that are wrong by chance, and the
+    average does not. So there is a good network at any moment, and training needs no end that it
+    was told of.
+
+    Args:
+        data: As for `RecalibrateBatchNorm`: an iterable of batches.
+        batches: How many batches to take, from 1 on.
+        swap_on_epoch: Whether the averages are also in place for the callbacks that come after this
+            one when an epoch ends, such as `ModelCheckpoint` and
+            `EarlyStopping(restore_best_weights=True)`, so that these keep the averages. `Backup`
+            saves the training, and so comes before it.
+
+    Raises:
+        ValueError: When training starts with another optimizer than `FilteredFlip(average=...)`, or
+            a backup would save the averages instead of the training.
+
+    Example:
+        >>> model = tf.keras.Sequential([lq.layers.QuantDense(2, kernel_quantizer="ste_sign")])
+        >>> model.compile(lqf.optimizers.FilteredFlip(average=16), loss="mse")
+        >>> x, y = np.ones((32, 4)), np.zeros((32, 2))
+        >>> swap = lqf.callbacks.SwapAverages([x], batches=1)
+        >>> _ = model.fit(x, y, validation_data=(x, y), verbose=0, callbacks=[swap])
+        >>> sorted(set(abs(model.layers[0].get_weights()[0].ravel())))
+        [1.0]
+    """
+
+    def __init__(self, data: Iterable[Any], batches: int = 20, swap_on_epoch: bool = False) -> None:
+        super().__init__()
+        self.swap_on_epoch = swap_on_epoch
+        self._recalibrate = RecalibrateBatchNorm(data, batches)
+        self._kept: _Values = []  # what trains, while it is out
+        self._ready: tuple[int, _Values] | None = None  # what was in place, after so many steps
+
+    @override
+    def set_model(self, model: tf.keras.Model) -> None:
+        """Looks whether the optimizer keeps averages."""
+        super().set_model(model)
+        optimizer = FilteredFlip.of(model)
+        if optimizer is None or not optimizer.has_averages:
+            raise ValueError(
+                "SwapAverages needs an optimizer that keeps averages: compile with "
+                f"FilteredFlip(average=16). Received: optimizer={optimizer or model.optimizer!r}"
+            )
+        self._optimizer = optimizer
+
+    def put_in(self) -> None:
+        """Puts the averages in place and recalibrates batch norm, until `take_out`."""
+        if self._kept:
+            return
+        steps = int(tf.keras.backend.get_value(self._optimizer.iterations))
+        self._kept = self._values()
+        if self._ready and self._ready[0] == steps:
+            _assign(self._ready[1])
+            return
+        with self.model.distribute_strategy.scope():
+            self._optimizer.put_averages(self.model.trainable_variables)
+        self._recalibrate(self.model)
+        self._ready = steps, self._values()
+
+    def take_out(self) -> None:
+        """Puts all weights back, bit for bit as they were before `put_in`."""
+        _assign(self._kept)
+        self._kept = []
+
+    def _values(self) -> _Values:
+        local = self.model.distribute_strategy.experimental_local_results
+        replicas = [replica for variable in self.model.weights for replica in local(variable)]
+        return [(replica, tf.identity(replica)) for replica in replicas]
+
+    @override
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Looks at the other callbacks: at those that would save the wrong one of two networks."""
+        callbacks = callbacks_of(inspect.currentframe())
+        after = callbacks[callbacks.index(self) + 1 :] if self in callbacks else []
+        if self.swap_on_epoch and any(isinstance(c, _BACKUP) for c in after):
+            raise ValueError(
+                "a backup is of what trains, and SwapAverages(swap_on_epoch=True) has the averages "
+                "in place for all callbacks after it: put the backup before it. Received: "
+                f"{', '.join(type(c).__name__ for c in callbacks)}"
+            )
+        seeing = after if self.swap_on_epoch else []
+        blind = [type(c).__name__ for c in callbacks if _saves(c) and c not in seeing]
+        if blind:
+            warn(
+                "callbacks that keep weights at the end of an epoch get those that train, not the "
+                "averages: let them come after SwapAverages(swap_on_epoch=True). Received: "
+                f"{', '.join(blind)} beside SwapAverages(swap_on_epoch={self.swap_on_epoch})",
+            )
+
+    @override
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Puts back what trains, if the averages were left in place."""
+        self.take_out()
+
+    @override
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Puts the averages in place for the callbacks that follow, if asked to."""
+        if self.swap_on_epoch:
+            self.put_in()
+
+    @override
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Puts the averages in place."""
+        self.put_in()
+
+    @override
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Puts back what trains."""
+        self.take_out()
+
+    @override
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Leaves the averages in place, with batch norm recalibrated for them."""
+        if not self._kept:  # else at the last epoch's end
+            self._recalibrate(self.model)
+        self._kept, self._ready = [], None
+
+
+def _saves(callback: tf.keras.callbacks.Callback) -> bool:
+    """Whether a callback keeps weights as they are when an epoch ends, for later use."""
+    return isinstance(callback, tf.keras.callbacks.ModelCheckpoint) or bool(
+        getattr(callback, "restore_best_weights", False)
+    )
+
+
+def _assign(values: _Values) -> None:
+    for variable, value in values:
+        variable.assign(value)

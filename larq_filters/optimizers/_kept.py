@@ -1,0 +1,61 @@
+"""What FilteredFlip keeps for each variable: to be looked at, and at the end put in its place."""
+
+from collections.abc import Sequence
+
+from larq_filters.optimizers._averages import Averages
+from larq_filters.optimizers._binaries import Binaries
+from larq_filters.optimizers._coefficients import Coefficients
+from larq_filters.optimizers._flip import Numbers
+
+import tensorflow as tf
+from typing_extensions import override
+
+
+class Kept(Coefficients, tf.keras.optimizers.Optimizer):
+    """What FilteredFlip says of each of its variables."""
+
+    _averages: Averages
+    _binaries: Binaries
+    _real_optimizer: tf.keras.optimizers.Optimizer
+
+    def slots(self, variable: tf.Variable) -> dict[str, tf.Variable]:
+        """The filter's state for a binary variable, by slot name; empty for a real one."""
+        return self._binaries.slots(variable)
+
+    def flips(self, variable: tf.Variable) -> tf.Variable | None:
+        """Flips of a binary variable, counted while `count_flips` is set; None for a real one."""
+        return self._binaries.flips(variable)
+
+    def output(self, variable: tf.Variable) -> tf.Tensor | None:
+        """The output y of a binary variable's filter in the last step, of the variable's shape.
+
+        None for a real variable, and for a filter without state.
+        """
+        return self._binaries.output(variable, Numbers(self._coefficients, self._before))
+
+    @property
+    def has_averages(self) -> bool:
+        """Whether it keeps an average of every variable."""
+        return self._averages.are_kept
+
+    def average(self, variable: tf.Variable) -> tf.Variable | None:
+        """The average of a variable, of its shape; None if averages are not kept."""
+        return self._averages.of(variable)
+
+    def put_averages(self, var_list: Sequence[tf.Variable]) -> None:
+        """Gives variables their averages, and binary ones the sign of these."""
+        self._averages.write(var_list, self._binaries.__contains__)
+
+    @override
+    def finalize_variable_values(self, var_list: Sequence[tf.Variable]) -> None:
+        """At the end of training: averages take the place of variables.
+
+        Warns:
+            UserWarning: α had decayed to 0 before, or a coefficient was set outside its range.
+        """
+        self._warn_of_coefficients()
+        self._real_optimizer.finalize_variable_values(
+            [v for v in var_list if v not in self._binaries]
+        )
+        if tf.keras.backend.get_value(self.iterations):
+            self.put_averages(var_list)

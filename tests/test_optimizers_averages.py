@@ -1,0 +1,255 @@
+"""Averages of binary and real variables over their past, and the network of averages."""
+
+import larq_filters as lqf
+
+import exact
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import assert_one_sentence, assert_same, binary_variable, model_state, train
+
+FilteredFlip = lqf.optimizers.FilteredFlip
+keras = tf.keras
+C = 4.0
+
+
+class Weights(keras.callbacks.Callback):
+    """What the variables are after every step."""
+
+    def on_train_begin(self, logs=None):
+        self.seen = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen.append([tf.convert_to_tensor(v).numpy() for v in self.model.trainable_variables])
+
+
+def weighted(values, c=C):
+    """The average by its weights: of the value s, Γ(s + c)/Γ(s + 1), which grows as s^(c − 1)."""
+    weights = np.ones(len(values))
+    for s in range(1, len(values)):
+        weights[s] = weights[s - 1] * (s - 1 + c) / s
+    return [np.average(value, 0, weights) for value in zip(*values, strict=True)]
+
+
+def averages(model):
+    return [model.optimizer.average(v).numpy() for v in model.trainable_variables]
+
+
+@pytest.mark.parametrize("options", [{}, {"run_eagerly": True}, {"jit_compile": True}], ids=str)
+def test_is_the_weighted_mean_of_all_values(options):
+    weights = Weights()
+    model, _ = exact.fit(FilteredFlip(0.5, average=C), [weights], **options)
+    for found, expected in zip(averages(model), weighted(weights.seen), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_of_real_variables_and_what_real_optimizers_do_to_them():
+    real, binary = tf.Variable([1.0, -2.0]), binary_variable([1.0, -1.0])
+    optimizer = FilteredFlip(0.5, average=C, real_optimizer=keras.optimizers.SGD(0.1))
+    optimizer.build([real, binary])
+    gradients = np.random.default_rng(0).normal(size=(20, 2, 2)).astype("float32")
+    seen = list(train(optimizer, [real, binary], gradients))
+    for variable, expected in zip((real, binary), weighted(seen), strict=True):
+        np.testing.assert_allclose(optimizer.average(variable), expected, atol=1e-6)
+    optimizer.finalize_variable_values([real, binary])
+    np.testing.assert_allclose(real, weighted(seen)[0], atol=1e-6)
+    np.testing.assert_array_equal(binary, np.sign(weighted(seen)[1]))
+    assert optimizer.average(tf.Variable(0.0)) is None
+
+
+def test_a_bit_whose_average_is_0_stays():
+    binary = binary_variable([1.0, -1.0])
+    optimizer = FilteredFlip(average=C)
+    optimizer.build([binary])
+    optimizer.average(binary).assign([0.0, 0.0])
+    optimizer.put_averages([binary])
+    np.testing.assert_array_equal(binary, [1.0, -1.0])
+
+
+def test_two_replicas_and_one_agree(mirrored):
+    one, _ = exact.fit(FilteredFlip(0.5, average=C))
+    with mirrored.scope():
+        two = exact.network()
+        two.compile(FilteredFlip(0.5, average=C), exact.loss)
+    x, y = (a.reshape(-1, a.shape[-1]) for a in exact.batches())
+    two.fit(x, y, exact.BATCH, shuffle=False, verbose=0)
+    assert_same(averages(one), averages(two))
+    assert_same(one.get_weights(), two.get_weights())
+
+
+def test_training_is_the_same_without_averages():
+    weights = [Weights(), Weights()]
+    exact.fit(FilteredFlip(0.5, average=C), [weights[0]])
+    exact.fit(FilteredFlip(0.5), [weights[1]])
+    for one, two in zip(*(w.seen for w in weights), strict=True):
+        assert_same(one, two)
+
+
+def test_saved_and_resumed(tmp_path, digits, make_small):
+    def fit(model, start, stop):
+        for i in range(start, stop):
+            model.train_on_batch(*(a[64 * i : 64 * (i + 1)] for a in digits))
+        return model
+
+    whole = fit(make_small(FilteredFlip(average=C)), 0, 6)
+    half = fit(make_small(FilteredFlip(average=C)), 0, 3)
+    half.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.optimizer.get_config()["average"] == C
+    assert_same(model_state(fit(loaded, 3, 6)), model_state(whole))
+    tf.train.Checkpoint(model=half, optimizer=half.optimizer).write(str(tmp_path / "checkpoint"))
+    new = make_small(FilteredFlip(average=C))
+    new.optimizer.build(new.trainable_variables)
+    checkpoint = tf.train.Checkpoint(model=new, optimizer=new.optimizer)
+    checkpoint.read(str(tmp_path / "checkpoint")).assert_consumed()
+    assert_same(model_state(fit(new, 3, 6)), model_state(whole))
+
+
+def test_under_mixed_precision(digits, make_small):
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    model = make_small(FilteredFlip(average=C))
+    weights = Weights()
+    model.fit(*(a[:256] for a in digits), batch_size=64, verbose=0, callbacks=[weights])
+    optimizer = FilteredFlip.of(model)
+    for v, expected in zip(model.trainable_variables, weighted(weights.seen), strict=True):
+        assert optimizer.average(v).dtype == tf.float32
+        if optimizer.iterations == len(weights.seen):  # no step was skipped for its loss scale
+            np.testing.assert_allclose(optimizer.average(v), expected, atol=1e-5)
+    kernel = model.get_layer("conv").get_weights()[0]
+    assert set(np.unique(kernel)) == {-1.0, 1.0}
+
+
+@pytest.mark.parametrize("average", [0.5, -1.0, float("inf"), float("nan")])
+def test_bad_averages(average):
+    assert_one_sentence(lambda: FilteredFlip(average=average), ValueError, f"average={average}")
+
+
+def test_two_kinds_of_averages_are_refused():
+    real = keras.optimizers.Adam(use_ema=True)
+    assert_one_sentence(
+        lambda: FilteredFlip(average=16, real_optimizer=real), ValueError, "use_ema"
+    )
+    assert_one_sentence(lambda: FilteredFlip(use_ema=True), ValueError, "Set `average`")
+
+
+# The callback
+
+
+def trained(callbacks, validation=True, **options):
+    """A network with batch norm, its history, and its weights after every step."""
+    keras.utils.set_random_seed(5)
+    layers = [
+        exact.lq.layers.QuantDense(8, kernel_quantizer="ste_sign", input_shape=(12,)),
+        keras.layers.BatchNormalization(),
+        exact.lq.layers.QuantDense(4, kernel_quantizer="ste_sign"),
+    ]
+    model, weights = keras.Sequential(layers), Weights()
+    model.compile(FilteredFlip(0.2, average=16), "mse", **options)
+    x, y = (a.reshape(-1, a.shape[-1]) for a in exact.batches())
+    kwargs = {"validation_data": (x, y)} if validation else {}
+    history = model.fit(
+        x, y, 32, epochs=3, shuffle=False, verbose=0, callbacks=[*callbacks, weights], **kwargs
+    )
+    return model, history.history, weights.seen
+
+
+def data():
+    return tf.data.Dataset.from_tensor_slices(exact.batches()[0]).take(4)
+
+
+def swap(**kwargs):
+    return lqf.callbacks.SwapAverages(data(), 4, **kwargs)
+
+
+@pytest.mark.parametrize("swap_on_epoch", [False, True])
+def test_training_does_not_see_it(swap_on_epoch):
+    _, plain, expected = trained([])
+    _, history, found = trained([swap(swap_on_epoch=swap_on_epoch)])
+    assert history["loss"] == plain["loss"] and history["val_loss"] != plain["val_loss"]
+    for one, two in zip(found, expected, strict=True):
+        assert_same(one, two)
+
+
+def test_what_is_validated_is_the_network_of_averages(tmp_path):
+    path = str(tmp_path / "{epoch}.keras")
+    saving = keras.callbacks.ModelCheckpoint(path)
+    model, history, seen = trained([swap(swap_on_epoch=True), saving])
+    expected = weighted(seen, c=16)
+    for variable, average in zip(model.trainable_variables, expected, strict=True):
+        is_binary = variable.shape.rank == 2
+        if is_binary:
+            average = np.where(abs(average) < 1e-5, variable, np.sign(average))
+        np.testing.assert_allclose(variable, average, atol=1e-5)
+    x, y = (a.reshape(-1, a.shape[-1]) for a in exact.batches())
+    assert model.evaluate(x, y, verbose=0) == pytest.approx(history["val_loss"][-1], rel=1e-5)
+    for epoch in (1, 2, 3):
+        saved = keras.models.load_model(str(tmp_path / f"{epoch}.keras"))
+        assert saved.evaluate(x, y, verbose=0) == pytest.approx(history["val_loss"][epoch - 1])
+
+
+def test_batch_norm_is_that_of_the_averages():
+    model, _, _ = trained([swap()], validation=False)
+    recalibrated = model.layers[1].moving_mean.numpy()
+    expected = np.mean([np.mean(model.layers[0](x), 0) for x in data()], 0)
+    np.testing.assert_allclose(recalibrated, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_put_in_and_taken_out_by_hand():
+    model, _, _ = trained([])
+    callback = swap()
+    callback.set_model(model)
+    model.optimizer.average(model.trainable_variables[0]).assign_add(-model.trainable_variables[0])
+    before = model_state(model)
+    callback.put_in()
+    inside = model.get_weights()
+    callback.put_in()
+    assert_same(inside, model.get_weights())
+    callback.take_out()
+    assert_same(before, model_state(model))
+    callback.put_in()  # what was computed for these steps is put in again
+    assert_same(inside, model.get_weights())
+
+
+def test_under_a_strategy(mirrored):
+    """Each replica gets its own averages of batch norm back."""
+    with mirrored.scope():
+        model = keras.Sequential(
+            [
+                exact.lq.layers.QuantDense(8, kernel_quantizer="ste_sign", input_shape=(12,)),
+                keras.layers.BatchNormalization(),
+                exact.lq.layers.QuantDense(4, kernel_quantizer="ste_sign"),
+            ]
+        )
+        model.compile(FilteredFlip(0.2, average=16), "mse")
+    x, y = (a.reshape(-1, a.shape[-1]) for a in exact.batches())
+    model.fit(x, y, 32, shuffle=False, verbose=0)
+    local = mirrored.experimental_local_results
+    before = [r.numpy() for v in model.weights for r in local(v)]
+    assert (before[-5] != before[-6]).any() or (before[-4] != before[-3]).any()
+    callback = swap()
+    callback.set_model(model)
+    callback.put_in()
+    callback.take_out()
+    assert_same(before, [r.numpy() for v in model.weights for r in local(v)])
+
+
+def test_refuses():
+    model = keras.Sequential([keras.layers.Dense(1, input_shape=(2,))])
+    model.compile("sgd", "mse")
+    assert_one_sentence(lambda: swap().set_model(model), ValueError, "FilteredFlip(average=16)")
+    model.compile(FilteredFlip(), "mse")
+    assert_one_sentence(lambda: swap().set_model(model), ValueError, "FilteredFlip(average=16)")
+
+
+def test_a_backup_of_the_averages_is_refused(tmp_path):
+    backup = lqf.callbacks.Backup(tmp_path)
+    assert_one_sentence(
+        lambda: trained([swap(swap_on_epoch=True), backup]), ValueError, "put the backup before it"
+    )
+
+
+@pytest.mark.parametrize("kwargs", [{"swap_on_epoch": False}, {"swap_on_epoch": True}])
+def test_what_saves_the_weights_that_train_is_told(kwargs):
+    early = keras.callbacks.EarlyStopping(restore_best_weights=True)
+    with pytest.warns(UserWarning, match="EarlyStopping beside SwapAverages"):
+        trained([early, swap(**kwargs)])
