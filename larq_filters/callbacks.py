@@ -32,12 +32,12 @@ _MARGIN = (
 
 
 class FlipRatio(tf.keras.callbacks.Callback):
-    r"""Share of binary weights that flip in a step, averaged over the steps of an epoch.
+    r"""Logs the flip ratio: the share of binary weights that flip per step, over an epoch.
 
-    flip_ratio = flips / (binary weights · steps), in [0, 1] per step; a weight that flips and flips
+    flip_ratio = flips / (binary weights · steps), in [0, 1] per step. A weight that flips and flips
     back counts twice. Adds `flip_ratio`, over all layers, and `flip_ratio/<layer>` for each layer
-    with binary weights to the epoch's logs. Callbacks that read logs, such as `CSVLogger` and
-    `TensorBoard`, come after it in the list; `History` always sees it.
+    with binary weights to the epoch's logs. Put callbacks that read logs, such as `CSVLogger` and
+    `TensorBoard`, after it in the list. `History` always sees it.
 
     The optimizer counts inside its update, so every step counts, also with `steps_per_execution`.
 
@@ -100,7 +100,7 @@ class FlipRatio(tf.keras.callbacks.Callback):
         blind = [type(c).__name__ for c in before if isinstance(c, _READERS)]
         if blind:
             warn(
-                "callbacks that come before FlipRatio see no flip ratio: put FlipRatio first in "
+                "callbacks that come before FlipRatio see no flip ratio. Put FlipRatio first in "
                 f"the list. Received: {', '.join(blind)} before FlipRatio",
             )
         if self.log_dir is not None and self.model.distribute_strategy.extended.should_checkpoint:
@@ -163,16 +163,15 @@ class FlipRatio(tf.keras.callbacks.Callback):
 class RecalibrateBatchNorm(tf.keras.callbacks.Callback):
     r"""Re-estimates the averages of batch norm from some batches, before every validation.
 
-    While weights still flip, the moving averages of batch norm lag behind the network that they
-    belong to, and validation in the middle of training looks worse than the network is. This
-    replaces them by the plain average, over `batches` batches, of each batch's mean and variance.
-    Nothing else changes: training goes on as it would have, but for the averages themselves.
+    While many weights still flip, the moving averages of batch norm lag, and validation accuracy
+    looks too low. This callback replaces them by the plain average of the mean and the variance of
+    `batches` batches. Nothing else in training changes.
 
     Args:
         data: A `tf.data.Dataset` or another iterable of batches: inputs, or tuples that begin with
-            inputs, as for `fit`. Of its own: going through the dataset that `fit` trains on would
-            move its shuffling along, and so change the order of what training sees.
-        batches: How many batches to take, from 1 on.
+            inputs, as for `fit`. Give it a dataset of its own: reading the dataset of `fit` would
+            change the order of the training samples.
+        batches: Number of batches, 1 or more. More batches are more exact and take longer.
 
     Raises:
         TypeError: `data` is an array or an iterator.
@@ -198,8 +197,8 @@ class RecalibrateBatchNorm(tf.keras.callbacks.Callback):
             )
         if iter(data) is data:
             raise TypeError(
-                "data is gone through before every validation, and an iterator only once: give a "
-                f"tf.data.Dataset or a list of batches. Received: {type(data).__name__}"
+                "data is read before every validation, and an iterator can be read only once. Give "
+                f"a tf.data.Dataset or a list of batches. Received: {type(data).__name__}"
             )
         self.data, self.batches = data, whole_number("batches", batches, least=1)
         self._was_called = False
@@ -214,7 +213,7 @@ class RecalibrateBatchNorm(tf.keras.callbacks.Callback):
         """Warns if it never was."""
         if not self._was_called:
             warn(
-                "RecalibrateBatchNorm did nothing, as fit had nothing to validate with: give "
+                "RecalibrateBatchNorm did nothing, because fit did not validate. Give "
                 "validation_data, or call recalibrate(model) after training. Received: no "
                 "validation",
             )
@@ -225,7 +224,7 @@ class RecalibrateBatchNorm(tf.keras.callbacks.Callback):
         self(self.model)
 
     def __call__(self, model: tf.keras.Model) -> None:
-        """Re-estimates now; frozen batch norm layers are left alone."""
+        """Re-estimates now, except in frozen batch norm layers."""
         self._was_called = True
         layers = [
             layer
@@ -252,7 +251,7 @@ class RecalibrateBatchNorm(tf.keras.callbacks.Callback):
 
 
 class Backup(tf.keras.callbacks.BackupAndRestore):
-    r"""Keras' `BackupAndRestore`, after which training goes on bit for bit under every strategy.
+    r"""Keras' `BackupAndRestore` with bit-identical resuming under every strategy.
 
     Under `MirroredStrategy` and `MultiWorkerMirroredStrategy` each replica has its own moving
     averages of batch norm. A checkpoint holds their mean, and restoring gives that mean to every
@@ -264,7 +263,7 @@ class Backup(tf.keras.callbacks.BackupAndRestore):
         save_freq: "epoch", or a number of steps after which to save. A number loses less work; each
             checkpoint takes the time of writing all weights and optimizer variables.
         delete_checkpoint: Whether to delete the checkpoints when the training has ended.
-        **kwargs: All else that `tf.keras.callbacks.BackupAndRestore` takes.
+        **kwargs: Other arguments of `tf.keras.callbacks.BackupAndRestore`.
 
     Example:
         >>> model = tf.keras.Sequential([lq.layers.QuantDense(2, kernel_quantizer="ste_sign")])

@@ -13,10 +13,10 @@ import tensorflow as tf
 
 
 class Coefficients:
-    """What FilteredFlip knows of coefficients: a variable for each, by its name in the filter.
+    """The coefficients of FilteredFlip: a variable for each, by its name in the filter.
 
-    A coefficient that follows a schedule is computed anew at every step. When it is set meanwhile,
-    the rest of its schedule is scaled: it goes on from the value that was set.
+    A coefficient that follows a schedule is computed anew at every step. Setting it scales the rest
+    of its schedule, which continues from the new value.
     """
 
     iterations: tf.Variable
@@ -97,10 +97,10 @@ class Coefficients:
 
     @property
     def learning_rate(self) -> tf.Variable | tf.Tensor:
-        """What Keras' callbacks and trackers know as the learning rate, for every filter.
+        """The learning rate for Keras' callbacks and trackers, for every filter.
 
-        α, or of several the last stage's; the rate of an `Integrator`; another coefficient where
-        there is no such; the constant 1 where there is none.
+        It is α (of the last stage, if there are several), or the rate of an `Integrator`, or else
+        another coefficient. Without coefficients, it is the constant 1.
         """
         key = self._rate_key()
         return tf.constant(1.0) if key is None else self._coefficients[key]
@@ -162,14 +162,14 @@ class Coefficients:
         given = self._given[key]
         if isinstance(value, Schedule):
             raise TypeError(
-                f"`{name}` can be set while training to a number; a schedule is given when the "
-                f"optimizer is made. Received: {name}={value!r} in place of {given!r}"
+                f"`{name}` can only be set to a number while training. Give a schedule when you "
+                f"make the optimizer. Received: {name}={value!r} in place of {given!r}"
             )
         value = _arguments.current(key, float(value))
         if isinstance(given, Schedule) and float(given(self.iterations)) == 0.0:
             raise ValueError(
                 f"`{name}` follows a schedule that has ended at 0, so there is nothing left to "
-                "scale: make a new optimizer for another training. Received: "
+                "scale. Make a new optimizer for another training. Received: "
                 f"{name}={value:g} after {int(self.iterations)} steps"
             )
         self._coefficients[key].assign(value)
@@ -208,8 +208,8 @@ class Coefficients:
                 continue
             if steps > 1 and float(value(steps - 1)) == 0.0:
                 warn(
-                    "alpha had decayed to 0 before training ended, and no weight flips after that: "
-                    "decay_steps is the number of steps of the whole training, epochs times steps "
+                    "alpha decayed to 0 before training ended, and no weight flips after that. "
+                    "decay_steps is the number of steps of the whole training: epochs times steps "
                     f"per epoch. Received: {steps} steps of training, {value!r}",
                 )
 
