@@ -18,8 +18,7 @@ def share(name: str, value: Any) -> Coefficient:
     value = number(name, value)
     if not isinstance(value, Schedule) and not 0.0 < value <= 1.0:
         raise ValueError(
-            f"{name} is a share per step and must be in (0, 1]; 1 does not filter at all. "
-            f"Received: {name}={value:g}"
+            f"{name} must be in (0, 1]. It is a share per step. Received: {name}={value:g}"
         )
     return value
 
@@ -29,7 +28,7 @@ def leak(name: str, value: Any) -> Coefficient:
     value = number(name, value)
     if not isinstance(value, Schedule) and not 0.0 <= value <= 1.0:
         raise ValueError(
-            f"{name} is a share per step and must be in [0, 1]. Received: {name}={value:g}"
+            f"{name} must be in [0, 1]. It is a share per step. Received: {name}={value:g}"
         )
     return value
 
@@ -111,7 +110,7 @@ def fixed(value: Coefficient) -> float:
     """A coefficient for a response, which a schedule does not have."""
     if isinstance(value, Schedule):
         raise ValueError(
-            "a filter with a schedule has no fixed response: take the filter at one step with "
+            "a filter with a schedule has no fixed response. Take the filter at one step with "
             f"`at(step)`. Received: {value!r}"
         )
     return value

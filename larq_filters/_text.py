@@ -42,5 +42,6 @@ def html_table(rows: Iterable[Sequence[str]], widths: Sequence[int], below: str 
         )
         lines.append(f"<tr>{''.join(cells)}</tr>")
     head, *body = lines
-    after = f"<pre>{_html.escape(below)}</pre>" if below else ""
+    style = "white-space: pre-wrap"
+    after = f'<pre style="{style}">{_html.escape(below)}</pre>' if below else ""
     return f"<table><thead>{head}</thead><tbody>{''.join(body)}</tbody></table>{after}"

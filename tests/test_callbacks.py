@@ -221,7 +221,7 @@ def test_recalibration_without_validation_says_so():
     model.compile("sgd", "mse")
     x = np.ones((8, 1), "float32")
     recalibrate = lqf.callbacks.RecalibrateBatchNorm([x])
-    with pytest.warns(UserWarning, match="did nothing, as fit had nothing to validate with"):
+    with pytest.warns(UserWarning, match="did nothing, because fit did not validate"):
         model.fit(x, x, verbose=0, callbacks=[recalibrate])
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -208,7 +208,7 @@ def test_a_scale_above_one_is_named_too():
 
 def test_layers_made_in_code_are_named():
     model = keras.Sequential([HardCoded(input_shape=(4,))])
-    with pytest.warns(UserWarning, match=r"in the code of another layer.*\['inner'\]"):
+    with pytest.warns(UserWarning, match=r"the code of another layer sets.*\['inner'\]"):
         converted = to_latent_free(model)
     assert isinstance(converted.layers[0].inner.kernel_quantizer, lq.quantizers.NoOp)
     x = np.eye(4, dtype="float32")

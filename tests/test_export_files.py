@@ -76,7 +76,7 @@ def test_one_spoiled_weight_is_refused(kind, value):
 
 def test_a_float_model_that_never_trained_is_refused():
     model = keras.Sequential([Q.QuantDense(4, kernel_quantizer=NO_OP, input_shape=(8,))])
-    assert_one_sentence(lambda: convert(model), ValueError, "train it with a FilteredFlip")
+    assert_one_sentence(lambda: convert(model), ValueError, "Train it with a FilteredFlip")
 
 
 class Unclonable(keras.Model):
@@ -152,11 +152,11 @@ REFUSED = {
     "mixed precision": (mixed, ValueError, "not in mixed precision"),
     "dynamic": (lambda: stack(conv(4), shape=(None, None, 8)), ValueError, "fixed input shape"),
     "not clonable": (unclonable, ValueError, "cannot be cloned"),
-    "a layer that forgets": (forgetful, ValueError, "computes something else"),
+    "a layer that forgets": (forgetful, ValueError, "has other outputs"),
     "no sign": (
         lambda: stack(ThreeOrMore(), conv(4, input_quantizer=None), shape=(4, 4, 8)),
         ValueError,
-        "takes the sign of a sum of signs for a binary one",
+        "would treat sign(sign(a) + b) as binary",
     ),
     "a shift that varies": (
         lambda: with_constant("shift", (8, 8, 32), layers.BatchNormalization()),
@@ -171,7 +171,7 @@ REFUSED = {
     "a factor of three dimensions": (
         lambda: with_constant("factor", (1, 1, 32)),
         ValueError,
-        "give it that shape",
+        "the shape (channels,)",
     ),
     "a shift of the output of three dimensions": (
         lambda: stack(conv(4), Constant("shift", (1, 1, 4))),

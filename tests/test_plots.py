@@ -162,9 +162,9 @@ def test_state_histogram_refuses(make_small, digits):
     assert_one_sentence(histogram(make_small("sgd")), TypeError, "FilteredFlip")
     assert_one_sentence(histogram(make_small()), TypeError, "NoneType")
     model = make_small(lqf.optimizers.FilteredFlip())
-    assert_one_sentence(histogram(model), ValueError, "train the model first")
+    assert_one_sentence(histogram(model), ValueError, "Train the model first")
     model.fit(digits[0][:64], digits[1][:64], verbose=0)
-    assert_one_sentence(histogram(model, ["last"]), ValueError, "no such layer")
+    assert_one_sentence(histogram(model, ["last"]), ValueError, "no layer of this name")
 
 
 def test_both_kernels_of_a_layer_are_shown():
@@ -270,7 +270,7 @@ def test_numbers_at_an_axis_do_not_run_into_each_other(time):
 
 def test_what_is_not_a_filter_is_named():
     draw = plots.impulse_response
-    assert_one_sentence(lambda: draw(FILTERS), TypeError, "one after the other")
+    assert_one_sentence(lambda: draw(FILTERS), TypeError, "not a list of them")
     optimizer = lqf.optimizers.FilteredFlip()
     assert_one_sentence(lambda: draw(optimizer), TypeError, "optimizer.filter")
     assert_one_sentence(lambda: draw(F.EMA(0.1), n=0), ValueError, "n=0")

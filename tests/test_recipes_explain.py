@@ -231,7 +231,7 @@ def test_without_weight_decay_nothing_is_forgotten():
     assert explanation.alpha == 0.0 and explanation.alpha_time_constant == np.inf
     assert explanation.forgotten_after == np.inf
     assert "Never forgotten" in explanation.hyperparameters[0].effect
-    assert "neither its start nor any gradient" in explanation.hyperparameters[3].effect
+    assert "forgets no gradient and no start" in explanation.hyperparameters[3].effect
     assert simulate(np.zeros(1000), 1.0, recipe)[-1] == 1.0
     h = impulse_response(recipe, 1000)
     assert h[-1] == pytest.approx(h.max())
@@ -319,7 +319,7 @@ SCHEDULE = tf.keras.optimizers.schedules.PolynomialDecay(0.1, 100, 0.0)
 @pytest.mark.parametrize(
     "arguments, text",
     [
-        ({"learning_rate": SCHEDULE}, "give `steps`"),
+        ({"learning_rate": SCHEDULE}, "Give `steps`"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
         ({"learning_rate": 2.0, "weight_decay": 1.0}, "at most 1"),
         ({"learning_rate": 0.1, "steps": 0}, "steps is a whole number from 1 on"),
@@ -333,7 +333,7 @@ SCHEDULE = tf.keras.optimizers.schedules.PolynomialDecay(0.1, 100, 0.0)
         (
             {"learning_rate": tf.keras.optimizers.schedules.ExponentialDecay(-0.1, 5, 0.5)}
             | {"steps": 10},
-            "finite, and positive",
+            "finite, at least 0, and not all 0",
         ),
         (
             {"learning_rate": tf.keras.optimizers.schedules.ExponentialDecay(3.0, 5, 0.5)}

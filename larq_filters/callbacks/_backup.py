@@ -8,7 +8,7 @@ from typing_extensions import override
 
 
 class Backup(tf.keras.callbacks.BackupAndRestore):
-    r"""Keras' `BackupAndRestore`, after which training goes on bit for bit under every strategy.
+    r"""Keras' `BackupAndRestore` with bit-identical resuming under every strategy.
 
     Under `MirroredStrategy` and `MultiWorkerMirroredStrategy` each replica has its own moving
     averages of batch norm. A checkpoint holds their mean, and restoring gives that mean to every
@@ -20,7 +20,7 @@ class Backup(tf.keras.callbacks.BackupAndRestore):
         save_freq: "epoch", or a number of steps after which to save. A number loses less work; each
             checkpoint takes the time of writing all weights and optimizer variables.
         delete_checkpoint: Whether to delete the checkpoints when the training has ended.
-        **kwargs: All else that `tf.keras.callbacks.BackupAndRestore` takes.
+        **kwargs: Other arguments of `tf.keras.callbacks.BackupAndRestore`.
 
     Example:
         >>> model = tf.keras.Sequential([lq.layers.QuantDense(2, kernel_quantizer="ste_sign")])

@@ -15,16 +15,15 @@ from typing_extensions import override
 class RecalibrateBatchNorm(tf.keras.callbacks.Callback):
     r"""Re-estimates the averages of batch norm from some batches, before every validation.
 
-    While weights still flip, the moving averages of batch norm lag behind the network that they
-    belong to, and validation in the middle of training looks worse than the network is. This
-    replaces them by the plain average, over `batches` batches, of each batch's mean and variance.
-    Nothing else changes: training goes on as it would have, but for the averages themselves.
+    While many weights still flip, the moving averages of batch norm lag, and validation accuracy
+    looks too low. This callback replaces them by the plain average of the mean and the variance of
+    `batches` batches. Nothing else in training changes.
 
     Args:
         data: A `tf.data.Dataset` or another iterable of batches: inputs, or tuples that begin with
-            inputs, as for `fit`. Of its own: going through the dataset that `fit` trains on would
-            move its shuffling along, and so change the order of what training sees.
-        batches: How many batches to take, from 1 on.
+            inputs, as for `fit`. Give it a dataset of its own: reading the dataset of `fit` would
+            change the order of the training samples.
+        batches: Number of batches, 1 or more. More batches are more exact and take longer.
 
     Raises:
         TypeError: `data` is an array or an iterator.
@@ -50,8 +49,8 @@ class RecalibrateBatchNorm(tf.keras.callbacks.Callback):
             )
         if iter(data) is data:
             raise TypeError(
-                "data is gone through before every validation, and an iterator only once: give a "
-                f"tf.data.Dataset or a list of batches. Received: {type(data).__name__}"
+                "data is read before every validation, and an iterator can be read only once. Give "
+                f"a tf.data.Dataset or a list of batches. Received: {type(data).__name__}"
             )
         self.data, self.batches = data, whole_number("batches", batches, least=1)
         self._was_called = False
@@ -66,7 +65,7 @@ class RecalibrateBatchNorm(tf.keras.callbacks.Callback):
         """Warns if it never was."""
         if not self._was_called:
             warn(
-                "RecalibrateBatchNorm did nothing, as fit had nothing to validate with: give "
+                "RecalibrateBatchNorm did nothing, because fit did not validate. Give "
                 "validation_data, or call recalibrate(model) after training. Received: no "
                 "validation",
             )
@@ -77,7 +76,7 @@ class RecalibrateBatchNorm(tf.keras.callbacks.Callback):
         self(self.model)
 
     def __call__(self, model: tf.keras.Model) -> None:
-        """Re-estimates now; frozen batch norm layers are left alone."""
+        """Re-estimates now, except in frozen batch norm layers."""
         self._was_called = True
         layers = [
             layer

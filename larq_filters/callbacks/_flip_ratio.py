@@ -28,12 +28,12 @@ _MARGIN = (
 
 
 class FlipRatio(tf.keras.callbacks.Callback):
-    r"""Share of binary weights that flip in a step, averaged over the steps of an epoch.
+    r"""Logs the flip ratio: the share of binary weights that flip per step, over an epoch.
 
-    flip_ratio = flips / (binary weights · steps), in [0, 1] per step; a weight that flips and flips
+    flip_ratio = flips / (binary weights · steps), in [0, 1] per step. A weight that flips and flips
     back counts twice. Adds `flip_ratio`, over all layers, and `flip_ratio/<layer>` for each layer
-    with binary weights to the epoch's logs. Callbacks that read logs, such as `CSVLogger` and
-    `TensorBoard`, come after it in the list; `History` always sees it.
+    with binary weights to the epoch's logs. Put callbacks that read logs, such as `CSVLogger` and
+    `TensorBoard`, after it in the list. `History` always sees it.
 
     The optimizer counts inside its update, so every step counts, also with `steps_per_execution`.
 
@@ -93,7 +93,7 @@ class FlipRatio(tf.keras.callbacks.Callback):
         blind = [type(c).__name__ for c in before if isinstance(c, _READERS)]
         if blind:
             warn(
-                "callbacks that come before FlipRatio see no flip ratio: put FlipRatio first in "
+                "callbacks that come before FlipRatio see no flip ratio. Put FlipRatio first in "
                 f"the list. Received: {', '.join(blind)} before FlipRatio",
             )
         if self.log_dir is not None and self.model.distribute_strategy.extended.should_checkpoint:

@@ -22,20 +22,20 @@ def convert(
     inference_output_type: tf.DType | str = tf.float32,
     experimental_default_int8_range: tuple[float, float] | None = None,
 ) -> Exported:
-    """A .tflite file of a larq model, whose binary layers are packed to 1 bit per weight.
+    """Converts a larq model to a .tflite file, with binary layers packed to 1 bit per weight.
 
-    Works on an uncompiled clone, in which kernels hold what they are quantized to and these layers
-    are rewritten exactly, so that Larq Compute Engine packs them: `QuantDense`, `QuantConv1D`, and
-    `QuantConv2D` in groups of a channel count that is not a multiple of 32; batch norm goes before
-    the max pooling that it follows, if its γ ≥ 0.
+    It works on an uncompiled clone with quantized kernels. In the clone, exact equivalents that
+    Larq Compute Engine can pack replace some layers: `QuantDense`, `QuantConv1D`, and `QuantConv2D`
+    in groups whose channel count is not a multiple of 32. Batch norm moves before the max pooling
+    that it follows, if its γ ≥ 0.
 
     Args:
         model: A Keras 2 model with fixed input shapes, trained with latent weights or without,
-            compiled or not. It is left as it was.
-        strict: Whether to refuse a model of which a layer that asks for 1-bit weights is not
+            compiled or not. It does not change.
+        strict: Whether to refuse a model in which a layer that asks for 1-bit weights is not
             packed.
-        pack_dense: Whether `QuantDense` layers with binarized inputs leave as 1×1 convolutions;
-            otherwise they leave in floats.
+        pack_dense: Whether to convert `QuantDense` layers with binarized inputs to packed 1×1
+            convolutions. Otherwise they stay in floats.
         target: 'arm', or 'xcore', which pads with ones only.
         inference_input_type: float32, or int8 for a model with fake quantization.
         inference_output_type: Like `inference_input_type`.
@@ -47,9 +47,9 @@ def convert(
 
     Raises:
         TypeError: `model` is not a Keras 2 model.
-        ValueError: What cannot be exported, by name: a model that is not built or cannot be cloned,
-            mixed precision, a shape that is not fixed, a binary kernel that is not ± one scale per
-            output channel, and with `strict` a layer that was not packed.
+        ValueError: The model cannot be exported: it is not built or cannot be cloned, uses mixed
+            precision, has a shape that is not fixed, or a binary kernel that is not ± one scale per
+            output channel. With `strict`, a layer was not packed.
         ImportError: The extra `export` is not installed.
 
     Example:
@@ -118,7 +118,7 @@ def _check_runs(data: bytes, file: _flatbuffer.File) -> None:
     """Refuses a file that no interpreter of Larq Compute Engine takes."""
     if not file.engines:
         raise ValueError(
-            "Larq Compute Engine has no engine for this file: zero padding needs float outputs, or "
+            "Larq Compute Engine has no engine for this file. Zero padding needs float outputs, or "
             "an even number of channels. Use pad_values=1.0. Received: "
             f"{sorted({op.name for op in file.operators if not op.engines})}"
         )
@@ -127,7 +127,7 @@ def _check_runs(data: bytes, file: _flatbuffer.File) -> None:
     except RuntimeError as error:
         others = sorted({op.name for op in file.operators if not op.is_binary})
         raise ValueError(
-            "Larq Compute Engine converted the model and cannot run it: replace operators that "
+            "Larq Compute Engine converted the model, but cannot run it. Replace operators that "
             "TensorFlow Lite does not have, and give constants that are added to a binary "
             f"convolution the shape (channels,). Received: operators {others}"
         ) from error

@@ -53,13 +53,13 @@ class Exported:
         return self.data
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes the file; at `path` there is never a part of it.
+        """Writes the file atomically: `path` never holds a part of it.
 
         Args:
-            path: Where to, usually ending in .tflite. A file that is there is replaced.
+            path: Path of the file, usually ending in .tflite. An existing file is replaced.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: The file cannot be written.
         """
         _files.write(path, self.data)
 
@@ -76,17 +76,18 @@ class Exported:
         """Runs the file in Larq Compute Engine's interpreter, and compares it with the model.
 
         Args:
-            inputs: Samples, an array of shape (samples, ...) for each input of the model: a list, a
-                tuple or a dict by name where there are several.
-            model: The Keras model that the file was made of.
+            inputs: Samples: an array of shape (samples, ...) for each input of the model. Several
+                inputs come as a list, a tuple or a dict by name.
+            model: The Keras model of the file.
             tolerance: The largest difference that counts as equal, in units of the model's largest
-                absolute output; by default 1e-3, and 0.1 where the file computes in int8.
-            allowed: Share of samples, in [0, 1), that may differ by more. In a deep network the
-                rounding of a real layer, to int8 above all, may turn a sign that is next to 0, and
-                others after it.
-            engine: Which of Larq Compute Engine's implementations runs the file, one of
-                `report.engines`; by default each of them: the first on all samples against the
-                model, the others on 16 against the first.
+                absolute output. The default is 1e-3, because float32 rounding stays far below it,
+                and 0.1 for int8 files.
+            allowed: Share of samples, in [0, 1), that may differ by more. In a deep network, the
+                rounding of a real layer, above all to int8, may change the sign of a value next to
+                0, and so later signs.
+            engine: The implementation of Larq Compute Engine that runs the file, one of
+                `report.engines`. By default all of them run: the first on all samples against the
+                model, the others on 16 samples against the first.
             kernel: The old name of `engine`.
 
         Returns:

@@ -42,7 +42,7 @@ def freeze(model: tf.keras.Model, structure: Any) -> tuple[tf.keras.Model, list[
         clone = _layers.clone(model)
     except ValueError as error:
         raise ValueError(
-            f"model '{model.name}' cannot be cloned, and export works on a clone: give its class "
+            f"export works on a clone, and model '{model.name}' cannot be cloned. Give its class "
             "and its layers a get_config and a from_config, and register functions that are "
             "quantizers with larq.utils.register_keras_custom_object. Received: "
             f"{error.__cause__ or error}"
@@ -81,7 +81,7 @@ def _check_clone(model: tf.keras.Model, clone: tf.keras.Model, structure: Any) -
     for a, b in zip(one, two, strict=True):
         if not np.allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(a).max(initial=0), equal_nan=True):
             raise ValueError(
-                "the clone that export works on computes something else: give every layer of your "
+                "the clone that export works on has other outputs. Give every layer of your "
                 "own a get_config that holds all its arguments. Received: model "
                 f"'{model.name}', and outputs that differ by {np.abs(a - b).max():.3g}"
             )
@@ -113,7 +113,7 @@ def _check_kernel(kernel: Kernel, quantizer: Any) -> None:
         way_out = "give the layer a kernel quantizer such as 'ste_sign'"
     raise ValueError(
         f"the {kernel.attribute} of layer '{kernel.layer.name}' asks for 1 bit and is not ±1, nor "
-        "± one scale per output channel, so it would silently become a float layer: "
-        f"{way_out}. Received: {int((~good).sum())} of {good.size} weights "
+        "± one scale per output channel, so it would silently become a float layer. "
+        f"{way_out[0].upper()}{way_out[1:]}. Received: {int((~good).sum())} of {good.size} weights "
         f"off, the first of them {received:g}, with quantizer '{_layers.name(quantizer)}'"
     )

@@ -1,4 +1,4 @@
-"""Traced graphs: what Larq Compute Engine's converter would take for something else.
+"""Traced graphs that Larq Compute Engine's converter would misinterpret.
 
 The converter recognises binary layers by patterns of operators, and two of its patterns also match
 graphs that compute something else. It then gives a file with other outputs, and says nothing.
@@ -29,7 +29,7 @@ def is_binary_sign(operation: Any) -> bool:
 
 
 def check(graph: Any, binary: dict[str, str]) -> None:
-    """Refuses what the converter would take for something else.
+    """Refuses a graph that the converter would misinterpret.
 
     Args:
         graph: A traced function's graph.
@@ -42,17 +42,17 @@ def check(graph: Any, binary: dict[str, str]) -> None:
     for operation in graph.get_operations():
         if _is_sign_of_sum(operation) and not is_binary_sign(operation):
             raise ValueError(
-                "Larq Compute Engine takes the sign of a sum of signs for a binary one, which this "
-                "one is not: quantize with 'ste_sign' instead, or with larq.quantizers.SteTern as "
-                f"the input quantizer of a layer. Received: operation '{operation.name}'"
+                "Larq Compute Engine would treat sign(sign(a) + b) as binary, but it can be 0 "
+                "here. Use 'ste_sign', or larq.quantizers.SteTern as a layer's input quantizer. "
+                f"Received: operation '{operation.name}'"
             )
         if operation.type in _ELEMENTWISE:
             layer = _convolution_before(operation, binary)
             if layer is not None:
                 raise ValueError(
-                    f"Larq Compute Engine merges constants into the binary convolution '{layer}', "
-                    "and gets those wrong that are not of shape (channels,): give it that shape, "
-                    "or put a layer such as PReLU between the two. "
+                    f"Larq Compute Engine would merge a constant into the binary convolution "
+                    f"'{layer}' in a wrong way. Give the constant the shape (channels,), or put a "
+                    "layer such as PReLU between the two. "
                     f"Received: operation '{operation.name}'"
                 )
 

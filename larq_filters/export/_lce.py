@@ -28,7 +28,7 @@ def load(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise ImportError(
-            "exporting needs Larq Compute Engine and LiteRT: pip install 'larq-filters[export]'. "
+            "export needs Larq Compute Engine and LiteRT. Run pip install 'larq-filters[export]'. "
             f"Received: {error}"
         ) from error
 

@@ -1,4 +1,4 @@
-"""Which operators of a file are which kernels of the model, and why one is not packed."""
+"""Matches the operators of a file with kernels, and says why a kernel is not packed."""
 
 from collections.abc import Mapping
 
@@ -93,7 +93,7 @@ def reason(
             return f"the target '{target}' pads with 1 only", "use pad_values=1.0"
     if (np.abs(kernel.values) <= _SMALLEST_SCALE).any():
         return (
-            f"its scale is below {_SMALLEST_SCALE:.1e}, which is taken for zero",
+            f"its scale is below {_SMALLEST_SCALE:.1e}, which the converter treats as zero",
             "scale its latent weights up",
         )
     emitted = operators[0].name if operators else "another operator"

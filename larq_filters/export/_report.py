@@ -14,7 +14,7 @@ from larq_filters.export._trace import Call, Trace, path
 
 
 class NotPacked(ValueError):
-    """A layer that asks for 1 bit was not packed: what `convert(strict=True)` raises.
+    """A layer that asks for 1 bit was not packed. `convert(strict=True)` raises it.
 
     Example:
         >>> issubclass(lqf.export.NotPacked, ValueError)
@@ -24,7 +24,7 @@ class NotPacked(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class LayerRecord:
-    """A kernel of the model, and what the file holds of it.
+    """A kernel of the model, and its form in the file.
 
     Args:
         name: Path of the layer in the model; of layers with several kernels, with the kernel's
@@ -62,7 +62,7 @@ class LayerRecord:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What a .tflite file holds, layer by layer and in total; prints as a table.
+    """The contents of a .tflite file, by layer and in total. Prints as a table.
 
     Args:
         layers: One record for each kernel, in the order in which the layers are called.
@@ -170,14 +170,14 @@ class Report:
         return lines
 
     def check_packed(self) -> None:
-        """Refuses a file of which a layer that asks for 1 bit is not packed.
+        """Refuses a file in which a layer that asks for 1 bit is not packed.
 
         Raises:
             NotPacked: There is one.
         """
         if not any(r.weight_bits == 1 for r in self.layers):
             raise NotPacked(
-                "strict export is for models with 1-bit weights, and no layer asks for any: set a "
+                "strict export is for models with 1-bit weights, and no layer asks for any. Set a "
                 "kernel quantizer such as 'ste_sign', or export without strict. Received: "
                 f"{len(self.layers)} layers"
             )

@@ -1,4 +1,4 @@
-"""Whether a .tflite file computes what the model computes."""
+"""Compares the outputs of a .tflite file with those of its model."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _ROUNDED = 0.1  # a larger share of samples is not turned by rounding
 
 
 class Mismatch(ValueError):
-    """The file computes something else than the model: what `Exported.verify` raises.
+    """The outputs of the file and the model differ. `Exported.verify` raises it.
 
     Example:
         >>> issubclass(lqf.export.Mismatch, ValueError)

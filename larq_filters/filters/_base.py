@@ -93,10 +93,10 @@ class Filter(abc.ABC):
         """
 
     def steady_state(self, x: Any, coefficients: Tensors) -> tuple[dict[str, Any], Any]:
-        """The state and the output that a constant input leads to: what `inertia` starts with.
+        """The state and the output after a long constant input: the warm start of `inertia`.
 
-        A filter of your own need not give it: then it is what 100 steps from zero lead to. So it is
-        for filters that never settle, such as an `Integrator` without leak.
+        A filter of your own need not define it. The default runs 100 steps from zero, also for
+        filters that never settle, such as an `Integrator` without leak.
 
         Args:
             x: The constant input, a tensor of any shape.
@@ -117,22 +117,23 @@ class Filter(abc.ABC):
 
     @property
     def odd_slots(self) -> tuple[str, ...]:
-        """Names of the slots that change sign when all inputs do: an average, not that of squares.
+        """Names of the slots that change sign when all inputs do.
 
-        By default all of `slots`, as in every linear filter.
+        An average does, an average of squares does not. By default all of `slots`, as in every
+        linear filter.
         """
         return self.slots
 
     def output(self, state: Tensors, coefficients: Tensors) -> Any | None:
-        """The output of the step that led to a state, or None where the state does not tell it.
+        """The last output, computed from the state, or None if the state does not determine it.
 
-        The optimizer compares it with the weight before the next step: a weight that was changed
-        from outside stands against it, and keeps its value, as `odd_slots` of the state change
-        sign. With None, the next step may undo such changes.
+        The optimizer compares it with the weight before the next step. If a weight was changed from
+        outside, the output points against it. `odd_slots` of the state then change sign, and the
+        weight keeps its value. With None, the next step may undo such changes.
 
         Args:
-            state: As `step` returned it, maybe rounded.
-            coefficients: As `step` had them.
+            state: The state that `step` returned, possibly rounded.
+            coefficients: The coefficients of that step.
         """
         return None
 
@@ -155,10 +156,10 @@ class Filter(abc.ABC):
 
         Raises:
             TypeError: The filter is not linear.
-            ValueError: A coefficient is a schedule: take the filter at one step with `at(step)`.
+            ValueError: A coefficient is a schedule. Take the filter at one step with `at(step)`.
         """
         raise TypeError(
-            f"{type(self).__name__} is not linear: it has no second-order sections, frequency "
+            f"{type(self).__name__} is not linear. It has no second-order sections, frequency "
             f"response, impulse response or time constant. Received: {self}"
         )
 

@@ -1,4 +1,4 @@
-"""SGD with coupled weight decay, where no filter of general use is the same."""
+"""SGD with coupled weight decay, if its rate varies or its weights are clipped."""
 
 import dataclasses
 from typing import Any
@@ -18,21 +18,21 @@ class CoupledSGD(Filter):
     r"""SGD with momentum and coupled weight decay whose rate varies, or whose weights are clipped.
 
     With x' = x − λy: m_t = βm_{t−1} + (1−d)x'_t; y_t = y_{t−1} + ρ_t·m_t, or with `nesterov`
-    y_t = y_{t−1} + ρ_t(x'_t + βm_t); y is then held within ± `limit`. The output is −w.
+    y_t = y_{t−1} + ρ_t(x'_t + βm_t); y is then clipped to ± `limit`. The output is −w.
 
-    It is what `recipes.from_sgd` gives for a schedule or a clip. With a fixed rate and no limit the
-    same filter is an `IIR`, which has a transfer function.
+    `recipes.from_sgd` returns it for a schedule or a clip. With a fixed rate and no limit, an `IIR`
+    is the same filter, and has a transfer function.
 
     Args:
         rate: ρ > 0, per step: the learning rate, a number or a schedule.
         momentum: β in [0, 1), per step.
         weight_decay: λ ≥ 0.
         dampening: d in [0, 1).
-        nesterov: Whether momentum is Nesterov's.
+        nesterov: Whether to use Nesterov momentum.
         limit: L > 0, in the unit of the latent weights, or None.
 
     Raises:
-        ValueError: An argument outside its range.
+        ValueError: An argument is outside its range.
 
     Example:
         >>> filter = lqf.filters.CoupledSGD(0.1, momentum=0.9, weight_decay=1e-4, limit=1.0)

@@ -1,4 +1,4 @@
-"""The filters that most need: averages, sums, signs."""
+"""Elementary filters: moving averages, integrators, signs."""
 
 import dataclasses
 import math
@@ -74,7 +74,7 @@ class CascadedEMA(Filter):
     m_t = m_{t−1} + γ(x_t − m_{t−1}),  y_t = y_{t−1} + α(m_t − y_{t−1}),
     H(z) = γα / ((1 − (1−γ) z⁻¹)(1 − (1−α) z⁻¹))
 
-    It is what SGD with momentum and decoupled weight decay does to gradients: α is learning rate
+    SGD with momentum and decoupled weight decay is this filter over gradients: α is learning rate
     times weight decay, γ is 1 − momentum.
 
     Args:
@@ -125,14 +125,14 @@ class CascadedEMA(Filter):
 @register
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Integrator(Filter):
-    r"""Sum of the input, leaking if asked: a latent weight.
+    r"""Sum of the input, with an optional leak: a latent weight.
 
-    y_t = y_{t−1} + ρ·x_t − κ·y_{t−1},  H(z) = ρ / (1 − (1−κ) z⁻¹); with a limit L, y_t is then held
-    within ±L
+    y_t = y_{t−1} + ρ·x_t − κ·y_{t−1},  H(z) = ρ / (1 − (1−κ) z⁻¹); with a limit L, y_t is then
+    clipped to ±L
 
-    Without a leak it is a latent weight without weight decay and never forgets its start; the leak
-    is learning rate times weight decay. With `limit=1` it saturates as larq's `weight_clip` makes a
-    latent weight saturate, and is not linear.
+    Without a leak, it is a latent weight without weight decay, and never forgets its start. The
+    leak is learning rate times weight decay. With `limit=1`, it saturates as a latent weight does
+    under larq's `weight_clip`, and is not linear.
 
     Args:
         rate: ρ > 0, per step: a latent weight's learning rate.

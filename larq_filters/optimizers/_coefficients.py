@@ -17,15 +17,15 @@ _LIMITS = {"alpha": 1.0, "gamma": 1.0, "sigma": 1.0, "rate": math.inf, "threshol
 
 
 class Coefficients:
-    """What FilteredFlip knows of coefficients: a variable for each, by its name in the filter.
+    """The coefficients of FilteredFlip: a variable for each, by its name in the filter.
 
-    A coefficient that follows a schedule is computed anew at every step. When it is set meanwhile,
-    the rest of its schedule is scaled: it goes on from the value that was set. Where the schedule
-    is 0 there is nothing to scale, and the value that was set is used as it is. Setting the value
-    that it has already changes nothing.
+    A coefficient that follows a schedule is computed anew at every step. Setting it scales the rest
+    of its schedule, which continues from the new value. Where the schedule is 0 there is nothing to
+    scale, and the new value is used as it is. Setting the value that it already has changes
+    nothing.
 
-    With filters by layer, the learning rate is that of the first of them, and setting it scales the
-    rates of all.
+    With filters by layer, the learning rate is that of the first filter. Setting it scales the
+    rates of all filters.
     """
 
     iterations: tf.Variable
@@ -140,11 +140,11 @@ class Coefficients:
 
     @property
     def learning_rate(self) -> tf.Variable | tf.Tensor:
-        """What Keras' callbacks and trackers know as the learning rate, for every filter.
+        """The learning rate for Keras' callbacks and trackers, for every filter.
 
-        α, or of several the last stage's; the rate of an `Integrator`; another coefficient where
-        there is no such; the constant 1 where there is none. With filters by layer, that of the
-        first one; setting it scales the rates of all.
+        It is α (of the last stage, if there are several), or the rate of an `Integrator`, or else
+        another coefficient. Without coefficients, it is the constant 1. With filters by layer, it
+        is that of the first filter, and setting it scales the rates of all.
         """
         if self._shared:
             return self._shared[0]
@@ -220,8 +220,8 @@ class Coefficients:
         given = self._given[key]
         if isinstance(value, Schedule):
             raise TypeError(
-                f"`{name}` can be set while training to a number; a schedule is given when the "
-                f"optimizer is made. Received: {name}={value!r} in place of {given!r}"
+                f"`{name}` can only be set to a number while training. Give a schedule when you "
+                f"make the optimizer. Received: {name}={value!r} in place of {given!r}"
             )
         self._coefficients[key].assign(_arguments.current(key, float(value)))
 

@@ -31,21 +31,21 @@ class FilteredFlip(Kept, Coefficients, Saving, tf.keras.optimizers.Optimizer):
     y_t = F(g)_t;  θ_t = −θ_{t−1} where θ_{t−1}·y_t > τ, else θ_{t−1}
 
     A variable is binary when its `precision` is 1, as larq marks the kernel of a layer with a 1-bit
-    kernel quantizer. Binary variables are exactly ±1 from `build` on; their constraints have no
-    further effect. All other variables get exactly what `real_optimizer` alone would give them.
+    kernel quantizer. Binary variables are exactly ±1 from `build` on, so their constraints have no
+    effect. `real_optimizer` updates all other variables exactly as it would alone.
 
-    A step in which the gradient of a weight, or its filter's next state, is not finite is skipped
-    for that weight: state and weight stay.
+    If the gradient or the next filter state of a weight is not finite, the weight skips the step:
+    state and weight stay.
 
-    A weight that was changed since the last step, as by `set_weights`, `load_weights` or
-    `EarlyStopping(restore_best_weights=True)`, keeps its new value: where it stands against its
-    filter's output by more than τ, the filter's state changes sign.
+    If a weight was changed since the last step, for instance by `set_weights`, `load_weights` or
+    `EarlyStopping(restore_best_weights=True)`, it keeps its new value: if the filter's output
+    points against it by more than τ, the filter's state changes sign.
 
-    A weight whose gradients are noise flips in about √(αγ)/π of all steps (1 % with the default):
-    the square in the decay of `decay_steps` makes that share decay linearly. With any decay
-    to 0, α = 1e-2 was good in 390 and in 3,900 steps: more steps need a longer decay, no other α.
+    A weight whose gradients are noise flips in about √(αγ)/π of all steps (1 % with the default).
+    `decay_steps` lets α decay as a square, so this share decays linearly. α = 1e-2 was good in 390
+    and in 3,900 steps if it decayed to 0: a longer training needs a longer decay, not another α.
 
-    Bytes held per binary weight, the weight of 4 included:
+    Memory per binary weight in bytes, with 4 bytes for the weight itself:
 
     =================================  =======  ========
     optimizer                          float32  bfloat16
@@ -57,51 +57,55 @@ class FilteredFlip(Kept, Coefficients, Saving, tf.keras.optimizers.Optimizer):
     =================================  =======  ========
 
     Args:
-        alpha: α in (0, 1], per step: 1/α is about the number of steps that a gradient counts for. A
-            number or a schedule. Keras knows it as `learning_rate`.
-        gamma: γ in (0, 1], per step, 1 − momentum; a number, a schedule, or None for the
-            first-order filter `EMA(alpha)`. With a number the filter is `CascadedEMA(alpha,
-            gamma)`.
-        decay_steps: Steps of the whole training, epochs · steps per epoch: α then decays to 0 over
-            them, as α(1 − t/decay_steps)², and no weight flips after them. None: α stays.
+        alpha: α in (0, 1], per step. A gradient counts for about 1/α steps. Too large: bits follow
+            the noise of single batches. Too small: bits answer late. The default 1e-2 was the best
+            of the measured values, or equal to it, in short and long trainings. A number or a
+            schedule. Keras' name for it is `learning_rate`.
+        gamma: γ in (0, 1], per step, which is 1 − momentum. Gradients are first averaged over about
+            1/γ steps. The default 0.1 is the usual momentum of 0.9. A number, a schedule, or None
+            for the first-order filter `EMA(alpha)` instead of `CascadedEMA(alpha, gamma)`.
+        decay_steps: Steps of the whole training: epochs · steps per epoch. α decays to 0 over these
+            steps as α(1 − t/decay_steps)², and no weight flips after them. Too few: training stops
+            early, and `fit` warns. None: α stays constant, which ends at a lower accuracy.
         filter: Any filter of `larq_filters.filters`, instead of `alpha`, `gamma` and `decay_steps`.
             Or a filter for each layer: a mapping whose keys are a layer's name, a pattern such as
-            'block_*', a tuple of these, a layer, or a function of a variable; the first key that
-            matches counts. With None as its filter, a layer's binary weights are not trained. All
-            other layers have the filter of '*', or of `alpha`, `gamma` and `decay_steps`. Names in
-            `coefficients` are then such as 'block_*/alpha'.
-        threshold: τ ≥ 0, in the unit of the filter's output. A number or a schedule.
-        inertia: How strongly filters hold on to the weights that training starts from, 0 or more.
-            At the first gradient g of a variable, its filter starts in the steady state of the
-            constant input −θ·inertia·rms(g), as if past gradients had supported the weights. State
-            that is there, seeded or restored, is kept. None: 0.1 for a variable that is exactly ±1
-            in `build`, as trained ones and those of `to_latent_free` are, or that is set after
-            `build`; 0 for others. With 0, the paper's start, half of all weights flip in the first
-            step. With 0.1, they begin to move after some 2/α steps: fine-tune with α = 1e-3 or
-            less. In 380 steps, 0.1 costs random weights 2 points of accuracy, in 3,900 none.
+            'block_*', a tuple of these, a layer, or a function of a variable. The first key that
+            matches counts. None as a filter leaves the binary weights of a layer untrained. All
+            other layers get the filter of '*', or of `alpha`, `gamma` and `decay_steps`.
+            `coefficients` then has names such as 'block_*/alpha'.
+        threshold: τ ≥ 0, in the unit of the filter's output, which is that of the gradients. Too
+            high: few flips, slow training. Too low: no effect. The default is 0, because no
+            threshold was significantly better in the measurements. A number or a schedule.
+        inertia: Warm start: how strongly filters keep the weights that training starts from, 0 or
+            more. At the first gradient g of a variable, its filter starts in the steady state of
+            the constant input −θ·inertia·rms(g), as if past gradients had supported the present
+            weights. Seeded or restored state is kept. With 0, the paper's start, half of all
+            weights flip in the first step. With 0.1, they begin to move after about 2/α steps, so
+            fine-tune with α = 1e-3 or less. For random weights, 0.1 costs 2 points of accuracy in
+            380 steps and none in 3,900. None: 0.1 for variables that are exactly ±1 in `build`,
+            such as trained ones, or that are set after `build`, and 0 for others.
         real_optimizer: A Keras optimizer, its name or its config, for all variables that are not
             binary.
-        average: c ≥ 1 of an average that is kept of every variable, binary or real, and that takes
-            its place when `fit` ends: of a binary one, the sign. After t steps, w = c/(t + c) of it
-            is the newest value, so its mean age is t/(c + 1). 16 was good while bits still flip.
-            Batch norm has to be recalibrated for it, as `callbacks.SwapAverages` does, before every
-            validation as well. None: no averages.
-        state_dtype: "bfloat16" keeps the filters' state in half the memory. It is rounded up or
-            down by chance such that it is right on average, as rounding to the nearest would lose
-            the small steps of a small α. None: float32, or float64 for float64 variables.
-        seed: Of that chance, a whole number from 0 to 2³² − 1. With it and the number of steps
-            done, each draw is the same on all replicas and when training is resumed.
+        average: c ≥ 1 of an average of the past of each variable, which takes the variable's place
+            when `fit` ends. Of a binary variable, the sign of the average does. After t steps, the
+            newest value has the weight c/(t + c), so the mean age is t/(c + 1). 16 was good while
+            bits still flip. `callbacks.SwapAverages` recalibrates batch norm for the averages, and
+            validates with them. None: no averages.
+        state_dtype: "bfloat16" halves the memory of the filters' state, with stochastic rounding,
+            which is unbiased. Rounding to the nearest would lose the small steps of a small α.
+            None: float32, or float64 for float64 variables.
+        seed: Seed of the stochastic rounding, a whole number from 0 to 2³² − 1. With the same seed
+            and step, all replicas and a resumed training draw the same numbers.
         name: Name of the optimizer.
-        clipnorm: Each gradient is scaled down to at most this norm, for binary and real variables.
-        clipvalue: Each element of a gradient is clipped to ± this value, for both.
-        global_clipnorm: All gradients together are scaled down to at most this norm.
-        jit_compile: Whether the binary update is one function compiled by XLA (on CPUs as well), or
-            op by op.
+        clipnorm: Largest norm of each gradient, for binary and real variables.
+        clipvalue: Largest absolute value of each element of a gradient, for both.
+        global_clipnorm: Largest norm of all gradients together.
+        jit_compile: Whether XLA compiles the binary update into one function, also on CPUs.
         **kwargs: `weight_decay` and `use_ema` are refused: set them on `real_optimizer`.
 
     Raises:
-        ValueError: A coefficient out of its range, `filter` together with `alpha` or `gamma`, or an
-            argument that binary weights cannot have.
+        ValueError: A coefficient is out of its range, `filter` is given together with `alpha` or
+            `gamma`, or an argument does not apply to binary weights.
         TypeError: `real_optimizer` or `filter` is of the wrong kind.
 
     Example:
@@ -183,9 +187,9 @@ class FilteredFlip(Kept, Coefficients, Saving, tf.keras.optimizers.Optimizer):
 
     @property
     def filter(self) -> Any:
-        """The filter as it is used now, with the numbers that its coefficients were set to.
+        """The filter with the present values of its coefficients.
 
-        With filters by layer, a mapping of them.
+        With filters by layer, this is a mapping of filters.
         """
         changed = self._changed()
         changed.pop("threshold", None)
@@ -198,14 +202,14 @@ class FilteredFlip(Kept, Coefficients, Saving, tf.keras.optimizers.Optimizer):
 
     @staticmethod
     def of(model: tf.keras.Model) -> "FilteredFlip | None":
-        """The one that a model was compiled with, also within a `LossScaleOptimizer`, or None."""
+        """The `FilteredFlip` of a compiled model, also in a `LossScaleOptimizer`, or None."""
         optimizer = getattr(model, "optimizer", None)
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         return optimizer if isinstance(optimizer, FilteredFlip) else None
 
     @override
     def build(self, var_list: Sequence[tf.Variable]) -> None:
-        """Settles which variables are binary, makes those exactly ±1, and creates the state of all.
+        """Finds the binary variables, makes them exactly ±1, and creates the state of all.
 
         Raises:
             ValueError: Variables that an earlier call did not know, a real optimizer that already
@@ -229,8 +233,8 @@ class FilteredFlip(Kept, Coefficients, Saving, tf.keras.optimizers.Optimizer):
                 _layers.check_trainable(variable)
         if getattr(self._real_optimizer, "_built", False):
             raise ValueError(
-                "real_optimizer already trains other variables: give each FilteredFlip one of its "
-                f"own. Received: real_optimizer={self._real_optimizer.name}"
+                "real_optimizer already trains other variables. Give each FilteredFlip its own "
+                f"real optimizer. Received: real_optimizer={self._real_optimizer.name}"
             )
         if not binary:
             _arguments.warn_of_none(len(real))

@@ -16,20 +16,20 @@ from typing_extensions import override
 class LatentSGD(tf.keras.optimizers.SGD):
     """Keras' SGD on the variables that larq marks as 1-bit, `real_optimizer` on all others.
 
-    So a latent recipe is compared with a `FilteredFlip` that has the same real optimizer, and what
-    differs is how binary weights are trained.
+    It compares a latent recipe with a `FilteredFlip` that has the same real optimizer. The two
+    differ only in how they train binary weights.
 
     With learning rate η, momentum β and decoupled weight decay λ: m_t = βm_{t−1} − ηg_t;
     w_t = (1 − ηλ)w_{t−1} + m_t; θ_t = sign(w_t). Constraints such as `weight_clip` hold, as with
     any Keras optimizer.
 
     Args:
-        learning_rate: η > 0, a number or a schedule. The default is a usual choice for images; only
-            its ratio to the initial weights matters, as only signs are used.
+        learning_rate: η > 0, a number or a schedule. The default is usual for images. Only its
+            ratio to the initial weights matters, because only signs are used.
         real_optimizer: A Keras optimizer, its name or its config, for all variables that are not
             binary.
         name: Name of the optimizer.
-        **kwargs: All else that `tf.keras.optimizers.SGD` takes: `momentum`, `nesterov`,
+        **kwargs: Other arguments of `tf.keras.optimizers.SGD`: `momentum`, `nesterov`,
             `weight_decay`, clipping.
 
     Raises:

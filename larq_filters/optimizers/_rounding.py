@@ -1,4 +1,4 @@
-"""Rounding to bfloat16 up or down by chance, such that it is right on average."""
+"""Stochastic rounding to bfloat16: up or down at random, unbiased."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,10 +10,10 @@ _MAX = float(tf.bfloat16.max)
 
 
 class Rounding:
-    """The rounding of a variable's state at a step.
+    """The stochastic rounding of a variable's state at a step.
 
-    What is drawn depends on the arguments and the place of an element alone: it is the same on all
-    replicas, in whichever blocks, and when training is resumed.
+    Each draw depends only on the arguments and the index of the element. So all replicas, all sizes
+    of blocks and a resumed training draw the same numbers.
 
     Args:
         seed: A whole number.
@@ -41,14 +41,14 @@ class Rounding:
 
 
 def stochastic(value: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
-    """One of the two neighbours in bfloat16, the nearer the likelier; its mean is the value.
+    """One of the two neighbours in bfloat16, the nearer one more likely. The mean is the value.
 
     Args:
-        value: Numbers of any float type; they count as float32.
-        drawn: Evenly distributed uint32, of the same shape.
+        value: Numbers of any float type, rounded from float32.
+        drawn: Uniformly distributed uint32, of the same shape.
 
     Returns:
-        Float32; beyond the largest number of bfloat16, that.
+        Float32, at most the largest number of bfloat16.
     """
     bits = tf.bitcast(tf.clip_by_value(tf.cast(value, tf.float32), -_MAX, _MAX), tf.uint32)
     bits += tf.bitwise.right_shift(drawn, _u32(32 - _DROPPED))
