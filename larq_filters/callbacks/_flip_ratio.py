@@ -1,23 +1,18 @@
-"""Keras callbacks for binary weights."""
+"""How many weights flip, in the logs of training."""
 
 import inspect
 import itertools
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from larq_filters import _layers
-from larq_filters._numbers import whole_number
 from larq_filters._warnings import warn
 from larq_filters.optimizers import FilteredFlip
 
-import numpy as np
 import tensorflow as tf
 from typing_extensions import override
-
-__all__ = ["Backup", "FlipRatio", "RecalibrateBatchNorm"]
-
 
 _READERS = (
     tf.keras.callbacks.CSVLogger,
@@ -158,149 +153,6 @@ class FlipRatio(tf.keras.callbacks.Callback):
                 count.flips[name] = count.flips.get(name, 0) + int(read(flips))
                 count.sizes[name] = count.sizes.get(name, 0) + math.prod(variable.shape)
         return count
-
-
-class RecalibrateBatchNorm(tf.keras.callbacks.Callback):
-    r"""Re-estimates the averages of batch norm from some batches, before every validation.
-
-    While weights still flip, the moving averages of batch norm lag behind the network that they
-    belong to, and validation in the middle of training looks worse than the network is. This
-    replaces them by the plain average, over `batches` batches, of each batch's mean and variance.
-    Nothing else changes: training goes on as it would have, but for the averages themselves.
-
-    Args:
-        data: A `tf.data.Dataset` or another iterable of batches: inputs, or tuples that begin with
-            inputs, as for `fit`. Of its own: going through the dataset that `fit` trains on would
-            move its shuffling along, and so change the order of what training sees.
-        batches: How many batches to take, from 1 on.
-
-    Raises:
-        TypeError: `data` is an array or an iterator.
-        ValueError: `batches` is below 1, or `data` has none.
-
-    Warns:
-        UserWarning: When training ends and there was no validation.
-
-    Example:
-        >>> model = tf.keras.Sequential([tf.keras.layers.BatchNormalization(input_shape=(1,))])
-        >>> recalibrate = lqf.callbacks.RecalibrateBatchNorm([np.array([[1.0], [3.0]])], batches=1)
-        >>> recalibrate(model)  # without training, for instance before export
-        >>> model.layers[0].moving_mean.numpy().tolist()
-        [2.0]
-    """
-
-    def __init__(self, data: Iterable[Any], batches: int = 20) -> None:
-        super().__init__()
-        if isinstance(data, np.ndarray | tf.Tensor | tuple | dict):
-            raise TypeError(
-                "data is an iterable of batches, such as tf.data.Dataset.from_tensor_slices(x)"
-                f".batch(128) or [x[:128], x[128:256]]. Received: {type(data).__name__}"
-            )
-        if iter(data) is data:
-            raise TypeError(
-                "data is gone through before every validation, and an iterator only once: give a "
-                f"tf.data.Dataset or a list of batches. Received: {type(data).__name__}"
-            )
-        self.data, self.batches = data, whole_number("batches", batches, least=1)
-        self._was_called = False
-
-    @override
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Notes that `fit` has not validated yet."""
-        self._was_called = False
-
-    @override
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Warns if it never was."""
-        if not self._was_called:
-            warn(
-                "RecalibrateBatchNorm did nothing, as fit had nothing to validate with: give "
-                "validation_data, or call recalibrate(model) after training. Received: no "
-                "validation",
-            )
-
-    @override
-    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Re-estimates before `fit` or `evaluate` validates."""
-        self(self.model)
-
-    def __call__(self, model: tf.keras.Model) -> None:
-        """Re-estimates now; frozen batch norm layers are left alone."""
-        self._was_called = True
-        layers = [
-            layer
-            for layer in model._flatten_layers()
-            if isinstance(layer, tf.keras.layers.BatchNormalization) and layer.trainable
-        ]
-        momenta = [layer.momentum for layer in layers]
-        count = 0
-        try:
-            for layer in layers:
-                layer.call = _in_training(layer.call)
-            for batch in itertools.islice(self.data, self.batches):
-                for layer in layers:
-                    layer.momentum = count / (count + 1)  # a plain average of all so far
-                x, *_ = tf.keras.utils.unpack_x_y_sample_weight(batch)
-                model.distribute_strategy.run(model, args=(x,), kwargs={"training": False})
-                count += 1
-        finally:
-            for layer, momentum in zip(layers, momenta, strict=True):
-                layer.momentum = momentum
-                del layer.call
-        if not count:
-            raise ValueError("data has no batch to estimate from. Received: an empty iterable")
-
-
-class Backup(tf.keras.callbacks.BackupAndRestore):
-    r"""Keras' `BackupAndRestore`, after which training goes on bit for bit under every strategy.
-
-    Under `MirroredStrategy` and `MultiWorkerMirroredStrategy` each replica has its own moving
-    averages of batch norm. A checkpoint holds their mean, and restoring gives that mean to every
-    replica. This callback also gives it to every replica when a checkpoint is saved, so a training
-    that was never stopped and one that was restored have the same numbers.
-
-    Args:
-        backup_dir: Folder of the checkpoints. Another training needs another folder.
-        save_freq: "epoch", or a number of steps after which to save. A number loses less work; each
-            checkpoint takes the time of writing all weights and optimizer variables.
-        delete_checkpoint: Whether to delete the checkpoints when the training has ended.
-        **kwargs: All else that `tf.keras.callbacks.BackupAndRestore` takes.
-
-    Example:
-        >>> model = tf.keras.Sequential([lq.layers.QuantDense(2, kernel_quantizer="ste_sign")])
-        >>> model.compile(optimizer=lqf.optimizers.FilteredFlip(), loss="mse")
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     backup = lqf.callbacks.Backup(folder, delete_checkpoint=False)
-        ...     _ = model.fit(np.ones((8, 4)), np.ones((8, 2)), verbose=0, callbacks=[backup])
-        ...     "chief" in os.listdir(folder)
-        True
-    """
-
-    def __init__(
-        self,
-        backup_dir: str | os.PathLike[str],
-        save_freq: int | str = "epoch",
-        delete_checkpoint: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            os.fspath(backup_dir),
-            save_freq=save_freq,
-            delete_checkpoint=delete_checkpoint,
-            **kwargs,
-        )
-
-    @override
-    def _backup(self, epoch: int, batch: int = 0) -> None:
-        super()._backup(epoch, batch)
-        for variable in self.model.non_trainable_weights:
-            if variable.synchronization is tf.VariableSynchronization.ON_READ:
-                variable.assign(variable.read_value())
-
-
-def _in_training(call: Any) -> Any:
-    # Batch norm alone: dropout would draw random numbers, which training would then miss.
-    return lambda inputs, *args, **kwargs: call(inputs, training=True)
 
 
 class _Count(NamedTuple):
