@@ -49,6 +49,7 @@ benchmark: .venv/$(STAMP)
 	.venv/bin/python benchmarks/epoch_profile.py --rounds 3
 	.venv/bin/python benchmarks/flip_counting.py --rounds 20
 	.venv/bin/python benchmarks/export_latency.py
+	.venv/bin/python benchmarks/bits_latency.py
 	.venv/bin/python benchmarks/fine_tuning.py
 	.venv/bin/python benchmarks/report.py
 

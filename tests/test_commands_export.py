@@ -114,6 +114,7 @@ def test_exports_bits(to, folder, tmp_path, capsys):
     assert all(len(line) <= 80 for line in printed.out.splitlines())
 
 
+@pytest.mark.slow
 def test_the_format_goes_before_the_ending(folder, tmp_path):
     model, samples = folder / "model.keras", folder / "samples.npy"
     assert run(model, tmp_path / "a.bits", "--format", "npz", "--int8", samples) == 0

@@ -294,6 +294,7 @@ def test_birealnet(tmp_path):
     assert lqf.export.load_bits(tmp_path / "bits.npz").report == packed.report
 
 
+@pytest.mark.slow
 def test_latent_and_latent_free_give_the_same_bits(make_model):
     latent = randomize(make_model())
     one, two = bits(latent), bits(lqf.conversion.to_latent_free(latent))
