@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import scipy.signal
 import tensorflow as tf
+from helpers import slow_but
 
 MODULES = [*(getattr(lqf, name) for name in lqf.__all__), lqf.tuning]
 THINGS = [getattr(module, name) for module in MODULES for name in module.__all__]
@@ -60,9 +61,11 @@ def python_of(page):
     return [block.split("```")[0] for block in page.read_text("utf-8").split("```python\n")[1:]]
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if python_of(page)], ids=lambda page: page.stem
-)
+WITH_PYTHON = [page for page in PAGES if python_of(page)]
+FIRST = [page for page in WITH_PYTHON if page.stem in ("README", "larq", "batch_norm")]
+
+
+@pytest.mark.parametrize("page", slow_but(FIRST, WITH_PYTHON), ids=lambda page: page.stem)
 def test_the_python_of_pages_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a search makes a folder
     names = {}

@@ -170,6 +170,10 @@ def test_the_settings_are_of_all_kinds(answers):
 def pages():
     found = sorted(BUILT.rglob("*.html"))
     need(found, "The pages are not built: make docs.")
+    sources = [*DOCS.rglob("*.*"), *pathlib.Path(lqf.__file__).parent.rglob("*.py")]
+    newest = max(path.stat().st_mtime for path in sources)
+    built = (BUILT / "index.html").stat().st_mtime
+    need(built > newest, "The pages were built before the last change: make docs.")
     return found
 
 
