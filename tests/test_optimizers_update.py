@@ -61,6 +61,17 @@ def test_variables_are_shared_out(sizes, groups):
     assert max(work, default=0) <= sum(work) / max(len(work), 1) + largest
 
 
+@pytest.mark.parametrize(
+    ("size", "compiled"), [(_update._WORTH - 1, False), (_update._WORTH, True)]
+)
+def test_xla_compiles_what_is_worth_it(size, compiled):
+    optimizer, weights = from_zero(), binary_variable(np.ones(size))
+    optimizer.apply_gradients([(tf.ones(size), weights)])
+    (function,) = optimizer._binaries.update._compiled.values()
+    assert hasattr(function, "get_concrete_function") == compiled
+    assert (weights.numpy() == -1.0).all()
+
+
 def test_variables_in_several_functions(monkeypatch):
     """Of several cores, as of one."""
     rng = np.random.default_rng(3)
@@ -70,7 +81,7 @@ def test_variables_in_several_functions(monkeypatch):
         monkeypatch.setattr(_update, "cores", lambda n=cores: n)
         monkeypatch.setattr(_update, "_SHARE", 1)
         variables = [binary_variable(np.ones(n)) for n in range(1, 8)]
-        optimizer = from_zero(0.1, 0.5)
+        optimizer = from_zero(0.1, 0.5, jit_compile=True)
         optimizer.count_flips = True
         after = list(train(optimizer, variables, gradients))
         assert len(optimizer._binaries.update._compiled) == cores
@@ -90,7 +101,7 @@ def test_every_size_is_the_twin(name, shape):
     initial, gradients = draw(shape)
     plain, expected, threshold = make(), initial.copy(), 1e-3
     unsure = np.zeros(shape, bool)
-    optimizer = from_zero(filter=filter, threshold=threshold)
+    optimizer = from_zero(filter=filter, threshold=threshold, jit_compile=True)
     steps = train(optimizer, [binary_variable(initial)], gradients)
     for g, (weights,) in zip(gradients[:, 0].astype("float64"), steps, strict=True):
         y = plain(g)
@@ -132,7 +143,7 @@ def test_within_a_step_that_xla_compiles_as_a_whole():
     gradients = [[rng.normal(size=w.shape).astype("f") for w in initial] for _ in range(4)]
     runs = []
     for jit_compile in (True, False):
-        optimizer = from_zero(0.1, 0.5)
+        optimizer = from_zero(0.1, 0.5, jit_compile=True)
         variables = [binary_variable(w) for w in initial]
         optimizer.build(variables)
 
@@ -207,7 +218,7 @@ def number_of_elements(line):
 
 def compiled(filter, size):
     weights = binary_variable(np.ones(size))
-    optimizer = from_zero(filter=filter)
+    optimizer = from_zero(filter=filter, jit_compile=True)
     gradient = tf.zeros(size)
     optimizer.apply_gradients([(gradient, weights)])
     (step,) = optimizer._binaries.update._compiled.values()
@@ -234,7 +245,7 @@ def test_the_count_sees_more_passes(monkeypatch):
 def test_a_step_takes_no_fresh_memory():
     """Weights and states stay where they are: large fresh arrays would fault page by page."""
     size = 2**24
-    optimizer, weights = from_zero(), binary_variable(np.ones(size))
+    optimizer, weights = from_zero(jit_compile=True), binary_variable(np.ones(size))
     step = tf.function(lambda g: optimizer.apply_gradients([(g, weights)]))
     gradient = tf.zeros(size)
     step(gradient)

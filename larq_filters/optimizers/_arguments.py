@@ -17,6 +17,7 @@ from larq_filters.filters import EMA, CascadedEMA, Filter
 from larq_filters.optimizers._partition import ALL, Partition
 
 import tensorflow as tf
+from tf_keras.src.utils.tf_utils import can_jit_compile
 
 _STRATEGIES = {
     tf.distribute.experimental.CentralStorageStrategy: (
@@ -208,6 +209,13 @@ def average(value: Any, real_optimizer: tf.keras.optimizers.Optimizer) -> float 
             f"give one of them. Received: average={value:g}, {real_optimizer.name} with use_ema"
         )
     return value
+
+
+def jit_compile(value: Any) -> bool | None:
+    """Whether XLA compiles the update, where it can compile at all; or None."""
+    if not can_jit_compile():
+        return False
+    return None if value is None else bool(value)
 
 
 def seed(value: Any) -> int:

@@ -21,7 +21,7 @@ class Binaries:
             has it.
         state_dtype: What its state is kept in, None for what it is computed in.
         seed: Of the rounding to a narrower type.
-        jit_compile: Whether XLA compiles the update.
+        jit_compile: Whether XLA compiles the update, as `Update` has it.
         key: From a variable, or one of its replicas, to what is the same for both.
     """
 
@@ -30,7 +30,7 @@ class Binaries:
         inertia: float | None,
         state_dtype: str | None,
         seed: int,
-        jit_compile: bool,
+        jit_compile: bool | None,
         key: Callable[[tf.Variable], Any],
     ) -> None:
         self._state_dtype, self._key = state_dtype, key

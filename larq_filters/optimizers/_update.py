@@ -22,6 +22,7 @@ _FROM = 4 * _LARGEST  # smaller variables stay in the cache anyway
 _VARIABLE = 5_000  # elements that take as long as handing a variable to a function
 _MOST = 8  # more cores than that would wait for memory
 _SHARE = 2**18  # elements that are worth a function of their own: compiling one takes 0.2 s
+_WORTH = 2**17  # elements that are worth compiling at all: with fewer, a step takes as long
 # The weight's name among the slots: the first in order, as XLA then runs the loop that reads all
 # inputs first, which is best.
 _WEIGHT = ""
@@ -34,10 +35,11 @@ class Update:
 
     Args:
         seed: Of the rounding of the state, None where it is not rounded.
-        jit_compile: Whether XLA compiles the update, or it goes op by op.
+        jit_compile: Whether XLA compiles the update, or it goes op by op. None: on GPUs, and from
+            `_WORTH` elements on.
     """
 
-    def __init__(self, seed: int | None, jit_compile: bool) -> None:
+    def __init__(self, seed: int | None, jit_compile: bool | None) -> None:
         self._seed, self._jit_compile = seed, jit_compile
         self._compiled: dict[tuple, Callable[..., list[tf.Tensor]]] = {}
 
@@ -65,29 +67,30 @@ class Update:
         """
         flips: dict[int, tf.Tensor] = {}
         sizes = [binary.weight.shape.num_elements() for binary in binaries]
-        for group in share_out(sizes, self._groups(device, sum(sizes))):
+        is_gpu = "GPU" in device
+        compiles = (
+            is_gpu or sum(sizes) >= _WORTH if self._jit_compile is None else self._jit_compile
+        )
+        groups = 1 if is_gpu or not compiles else min(cores(), sum(sizes) // _SHARE + 1)
+        for group in share_out(sizes, groups):  # TensorFlow runs them at the same time
             mine = [binaries[i] for i in group]
             which = (device, *(binary.serial for binary in mine))
             if which not in self._compiled:
-                self._compiled[which] = self._make(device, mine)
+                self._compiled[which] = self._make(device, mine, compiles)
             counts = self._compiled[which](
                 [gradients[i] for i in group], numbers, step, count_flips
             )
             flips |= zip(group, counts, strict=count_flips)
         return [flips[i] for i in range(len(binaries))] if count_flips else []
 
-    def _groups(self, device: str, elements: int) -> int:
-        """Into how many functions the update is split, which TensorFlow runs at the same time."""
-        if "GPU" in device or not self._jit_compile:
-            return 1
-        return min(cores(), elements // _SHARE + 1)
-
-    def _make(self, device: str, binaries: Sequence[Binary]) -> Callable[..., list[tf.Tensor]]:
+    def _make(
+        self, device: str, binaries: Sequence[Binary], compiles: bool
+    ) -> Callable[..., list[tf.Tensor]]:
         # On GPUs XLA makes a single loop anyway.
-        blocks = self._jit_compile and "GPU" not in device
+        blocks = compiles and "GPU" not in device
         mine = [local(binary, device) for binary in binaries]
         step = functools.partial(_flip_all, self._seed, blocks, mine)
-        return tf.function(step, jit_compile=True, autograph=False) if self._jit_compile else step
+        return tf.function(step, jit_compile=True, autograph=False) if compiles else step
 
 
 def _flip_all(
