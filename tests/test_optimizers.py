@@ -86,10 +86,10 @@ def test_trains_a_larq_model_and_keeps_weights_binary(digits, make_model):
     assert len(np.unique(model.get_layer("last").get_weights()[0])) > 100
 
 
-@pytest.mark.parametrize(
-    "quantizer",
-    ["ste_sign", "ste_heaviside", lq.quantizers.NoOp(precision=1), "magnitude_aware_sign"],
-)
+QUANTIZERS = ["ste_sign", "ste_heaviside", lq.quantizers.NoOp(precision=1), "magnitude_aware_sign"]
+
+
+@pytest.mark.parametrize("quantizer", slow_but(QUANTIZERS[2:], QUANTIZERS))
 def test_every_one_bit_quantizer_marks_binary_weights(quantizer, digits, make_small):
     model = make_small(FilteredFlip(alpha=0.1), kernel_quantizer=quantizer)
     model.fit(*digits, batch_size=256, verbose=0)
@@ -161,7 +161,7 @@ def test_eager_execution():
     assert_same(*map(model_state, runs))
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("policy", slow_but(["mixed_float16"], ["mixed_float16", "mixed_bfloat16"]))
 def test_mixed_precision(policy, digits, make_model):
     """In float32, 10 seeds reach 97.2 ± 0.4 %."""
     keras.mixed_precision.set_global_policy(policy)
