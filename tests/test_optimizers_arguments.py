@@ -106,6 +106,18 @@ def test_a_coefficient_that_is_set_scales_the_rest_of_its_schedule(by, tmp_path)
 
 
 @pytest.mark.parametrize("by", [set_alpha, set_as_keras_does])
+def test_the_value_that_it_has_already_is_set_like_any_other(by):
+    """As by a HyperparameterScheduler that gives the same number in every step."""
+    optimizer, weights = FilteredFlip(decay(1.0, 8), None), binary_variable([1.0])
+    for _ in range(4):
+        by(optimizer, 0.5)
+        list(train(optimizer, [weights], np.ones((1, 1, 1), "float32")))
+        assert float(optimizer.alpha) == 0.5
+    list(train(optimizer, [weights], np.ones((1, 1, 1), "float32")))
+    assert float(optimizer.alpha) == pytest.approx(0.5 * 4 / 5, rel=1e-6)
+
+
+@pytest.mark.parametrize("by", [set_alpha, set_as_keras_does])
 def test_a_schedule_that_begins_at_0(by):
     """What is set there counts at once, and scales the schedule as soon as it is not 0."""
     optimizer, weights = FilteredFlip(Warmup(4), None), binary_variable([1.0])

@@ -1,13 +1,12 @@
 """The coefficients of an optimizer's filter while it trains: read, set and scheduled by name."""
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from larq_filters._numbers import Coefficient, Schedule, call, times
 from larq_filters._warnings import warn
-from larq_filters.optimizers import _arguments
+from larq_filters.optimizers import _arguments, _settable
 from larq_filters.optimizers._partition import ALL, Partition
 
 import tensorflow as tf
@@ -21,8 +20,7 @@ class Coefficients:
 
     A coefficient that follows a schedule is computed anew at every step. Setting it scales the rest
     of its schedule, which continues from the new value. Where the schedule is 0 there is nothing to
-    scale, and the new value is used as it is. Setting the value that it already has changes
-    nothing.
+    scale, and the new value is used as it is.
 
     With filters by layer, the learning rate is that of the first filter. Setting it scales the
     rates of all filters.
@@ -44,19 +42,24 @@ class Coefficients:
         }
         with tf.init_scope():
             self._coefficients = {
-                key: _variable(key, value, dtype) for key, value in values.items()
+                key: _settable.make(key, value, dtype) for key, value in values.items()
             }
-            self._before = {key: _variable(f"{key}_before", math.inf, dtype) for key in values}
+            self._before = {key: _settable.make(f"{key}_before", math.inf, dtype) for key in values}
             scheduled = [key for key, value in given.items() if isinstance(value, Schedule)]
-            self._scales = {key: _variable(f"{key}_scale", 1.0, dtype) for key in scheduled}
+            self._scales = {key: _settable.make(f"{key}_scale", 1.0, dtype) for key in scheduled}
             # At the last step, or when it was made; not in checkpoints.
-            written = {key: _variable(f"{key}_written", values[key], dtype) for key in scheduled}
+            written = {
+                key: _settable.make(f"{key}_written", values[key], dtype) for key in scheduled
+            }
             self._written = self._no_dependency(written)
-            limited = {key: _variable(f"{key}_outside", 0.0, dtype) for key in given}
+            self._marks = self._no_dependency(
+                {key: _settable.mark(self._coefficients[key]) for key in scheduled}
+            )
+            limited = {key: _settable.make(f"{key}_outside", 0.0, dtype) for key in given}
             self._outside = self._no_dependency(limited)  # the last value that had to be limited
             rates = [key for key in given if _arguments.short_name(key) in ("alpha", "rate")]
             first = [values[key] for key in self._rate_keys()[-1:] if len(rates) > 1]
-            shared = [_variable("learning_rate", value, dtype) for value in 2 * first]
+            shared = [_settable.make("learning_rate", value, dtype) for value in 2 * first]
             self._shared = self._no_dependency(shared)
         self._said_ended = False
 
@@ -77,7 +80,9 @@ class Coefficients:
                 limited = tf.where(tf.math.is_nan(value), last, limited)
                 self._outside[key].assign(tf.where(limited != value, value, self._outside[key]))
                 value = limited
-            variable.assign(value)
+            _settable.write(variable, value)
+            if key in self._marks:
+                self._marks[key].assign(0.0)
         for variable in self._shared:
             variable.assign(self._coefficients[self._rate_keys()[-1]])
 
@@ -93,7 +98,7 @@ class Coefficients:
         )
         for key, variable in self._coefficients.items():
             if _arguments.short_name(key) in ("alpha", "rate"):
-                variable.assign(factor * variable)
+                _settable.write(variable, factor * variable)
 
     def _scheduled(self, key: str, schedule: Schedule, variable: tf.Variable) -> tf.Tensor:
         """The schedule's value, scaled by what the coefficient was set to since the last step."""
@@ -120,7 +125,8 @@ class Coefficients:
         limit = _limit(key)
         if limit is not None:
             own = [tf.clip_by_value(one, 0.0, limit) for one in own]
-        is_set = tf.reduce_all([tf.abs(value - one) > 1e-6 * tf.abs(one) for one in own])
+        is_other = tf.reduce_all([tf.abs(value - one) > 1e-6 * tf.abs(one) for one in own])
+        is_set = is_other | (self._marks[key] > 0.0)  # restored values are not marked
         scale = tf.where(is_set & (now != 0.0), tf.math.divide_no_nan(value, now), scale)
         return scale, is_set, now
 
@@ -276,7 +282,7 @@ class Coefficients:
             (before, self._before),
         ):
             for key, value in values.items():
-                variables[key].assign(value)
+                _settable.write(variables[key], value)
         for variable in self._shared:
             variable.assign(self._coefficients[self._rate_keys()[-1]])
 
@@ -308,12 +314,6 @@ class Coefficients:
                 f"training, epochs times steps per epoch. Received: {steps} steps of training, "
                 f"{given}",
             )
-
-
-def _variable(key: str, value: Any, dtype: str) -> tf.Variable:
-    # tf.cast alone would take a Python float through float32.
-    value = tf.cast(value, dtype) if tf.is_tensor(value) else tf.constant(value, dtype)
-    return tf.Variable(value, name=re.sub(r"\W", "_", key), trainable=False)
 
 
 def _limit(key: str) -> float | None:

@@ -1,0 +1,33 @@
+"""Variables that hold coefficients, and that know whether somebody set them."""
+
+import re
+from typing import Any
+
+import tensorflow as tf
+
+
+def make(key: str, value: Any, dtype: str) -> tf.Variable:
+    """A scalar variable, named after a coefficient."""
+    # tf.cast alone would take a Python float through float32.
+    value = tf.cast(value, dtype) if tf.is_tensor(value) else tf.constant(value, dtype)
+    return tf.Variable(value, name=re.sub(r"\W", "_", key), trainable=False)
+
+
+def mark(variable: tf.Variable) -> tf.Variable:
+    """A variable that becomes 1 when somebody assigns to the other, even the value it has already.
+
+    `write` does not count, and neither does restoring a checkpoint.
+    """
+    is_set, assign = make("is_set", 0.0, variable.dtype), variable.assign
+
+    def marked(value: Any, *args: Any, **kwargs: Any) -> Any:
+        is_set.assign(1.0)
+        return assign(value, *args, **kwargs)
+
+    vars(variable)["assign"] = marked
+    return is_set
+
+
+def write(variable: tf.Variable, value: Any) -> None:
+    """Assigns without a mark."""
+    type(variable).assign(variable, value)
