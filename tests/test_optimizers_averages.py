@@ -76,6 +76,18 @@ def test_a_bit_whose_average_is_0_stays():
     np.testing.assert_array_equal(binary, [1.0, -1.0])
 
 
+def test_bits_that_are_not_trained_stay():
+    """Whatever they are: without a filter nothing makes them ±1."""
+    variable, other = binary_variable([0.5, -0.25]), binary_variable([1.0, 1.0])
+    optimizer = FilteredFlip(
+        average=C, filter={lambda v: v is variable: None, "*": lqf.filters.Sign()}
+    )
+    list(train(optimizer, [variable, other], np.ones((2, 2, 2), "float32")))
+    optimizer.finalize_variable_values([variable, other])
+    np.testing.assert_array_equal(variable, [0.5, -0.25])
+    assert optimizer.average(variable) is None and optimizer.average(other) is not None
+
+
 def test_two_replicas_and_one_agree(mirrored):
     one, _ = exact.fit(FilteredFlip(0.5, average=C))
     with mirrored.scope():
@@ -221,6 +233,18 @@ def test_put_in_and_taken_out_by_hand():
     assert_same(before, model_state(model))
     callback.put_in()  # what was computed for these steps is put in again
     assert_same(inside, model.get_weights())
+
+
+def test_another_model_gets_its_own_averages():
+    """After as many steps as the one before, whose validation was interrupted."""
+    callback, inside = swap(), []
+    for _ in range(2):
+        keras.backend.clear_session()
+        model, _, _ = trained([])
+        callback.set_model(model)
+        callback.put_in()
+        inside.append(model.get_weights())
+    assert_same(*inside)
 
 
 @pytest.mark.slow

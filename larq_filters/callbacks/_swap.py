@@ -58,7 +58,9 @@ class SwapAverages(tf.keras.callbacks.Callback):
 
     @override
     def set_model(self, model: tf.keras.Model) -> None:
-        """Looks whether the optimizer keeps averages."""
+        """Looks whether the optimizer keeps averages, and forgets those of another model."""
+        if model is not self.model:
+            self._kept, self._ready = [], None
         super().set_model(model)
         optimizer = FilteredFlip.of(model)
         if optimizer is None or not optimizer.has_averages:

@@ -67,15 +67,10 @@ class Averages:
             if average is None:
                 continue
             for replica, mean in zip(local(variable), local(average), strict=True):
-                replica.assign(in_place(replica, mean, is_binary(variable)))
-
-
-def in_place(variable: Any, average: Any, is_binary: bool) -> tf.Tensor:
-    """What takes a variable's place: its average, or if it is binary the sign of that."""
-    average = tf.cast(tf.convert_to_tensor(average), variable.dtype)
-    if not is_binary:
-        return average
-    return tf.where(average == 0, tf.convert_to_tensor(variable), tf.sign(average))
+                value = tf.cast(tf.convert_to_tensor(mean), replica.dtype)
+                if is_binary(variable):
+                    value = tf.where(value == 0, tf.convert_to_tensor(replica), tf.sign(value))
+                replica.assign(value)
 
 
 def _move(variable: tf.Variable, average: tf.Variable, share: tf.Tensor) -> None:

@@ -246,7 +246,8 @@ class FilteredFlip(Kept, Coefficients, Saving, tf.keras.optimizers.Optimizer):
             self._real_optimizer.build(real)
             # All but its step counter, which follows this optimizer's.
             self._variables.extend(self._real_optimizer.variables[1:])
-        self._variables.extend(self._averages.add(var_list))
+        trained = [v for v, f in zip(binary, filters, strict=True) if f is not None]
+        self._variables.extend(self._averages.add([*trained, *real]))
         self._built = True
 
     # Steps
