@@ -140,6 +140,21 @@ def test_a_scheduler_reaches_the_layers(two):
     np.testing.assert_allclose(values, [0.01, 0.02], rtol=1e-5)
 
 
+def test_a_rate_that_was_set_after_the_last_step_is_in_the_config(two):
+    """As by ReduceLROnPlateau before ModelCheckpoint; and counts once."""
+    variables, gradients = two
+    optimizer = FilteredFlip(filter={"first": F.EMA(0.1), "second": F.EMA(decay(0.2))})
+    list(train(optimizer, variables, gradients[:2]))
+    optimizer.learning_rate = 0.01
+    again = FilteredFlip.from_config(optimizer.get_config())
+    again.build(variables)
+    again.iterations.assign(optimizer.iterations)
+    for one in (optimizer, again):
+        list(train(one, variables, gradients[2:3]))
+        values = [float(one.coefficients[k]) for k in ("first/alpha", "second/alpha")]
+        np.testing.assert_allclose(values, [0.01, 0.02 * (1 - 1 / 200)], rtol=1e-5)
+
+
 def test_a_decay_of_some_layers_is_said_of_these(two):
     variables, gradients = two
     optimizer = FilteredFlip(filter={"first": F.EMA(decay(0.5)), "second": F.EMA(0.2)})

@@ -99,6 +99,7 @@ class Coefficients:
         for key, variable in self._coefficients.items():
             if _arguments.short_name(key) in ("alpha", "rate"):
                 _settable.write(variable, factor * variable)
+        self._shared[1].assign(rate)
 
     def _scheduled(self, key: str, schedule: Schedule, variable: tf.Variable) -> tf.Tensor:
         """The schedule's value, scaled by what the coefficient was set to since the last step."""
@@ -308,8 +309,9 @@ class Coefficients:
             self._said_ended = True
             given = ", ".join(f"{key}={call(self._given[key])}" for key in ended)
             layers = "" if len(ended) == len(self._of_used(keys)) else " of these layers"
+            names = " and ".join(sorted({_arguments.short_name(key) for key in ended}))
             warn(
-                "alpha had decayed to 0 before training ended, and no weight"
+                f"{names} had decayed to 0 before training ended, and no weight"
                 f"{layers} flips after that: decay_steps is the number of steps of the whole "
                 f"training, epochs times steps per epoch. Received: {steps} steps of training, "
                 f"{given}",

@@ -36,6 +36,7 @@ class Saving(tf.keras.optimizers.Optimizer):
         For trackers, which log flat numbers, each coefficient of the filter is there on its own,
         such as `filter_alpha`: of a schedule, the first value.
         """
+        self._share_rate()  # what was set since the last step
         return {
             **_flat(self._filters.coefficients),
             "name": self.name,
