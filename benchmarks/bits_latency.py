@@ -13,7 +13,6 @@ import functools
 import pathlib
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +24,7 @@ import numpy as np
 import quickstart
 import tensorflow as tf
 from support import machine  # from here on, the examples can be imported
+from support.timing import in_turns
 
 NETWORKS = {  # the first two of export_latency.py, and the examples' network on digits
     **dict(list(export_latency.NETWORKS.items())[:2]),
@@ -61,17 +61,11 @@ def measure(model: tf.keras.Model, runs: int) -> dict[str, dict[str, float]]:
             exported.data, num_threads=1, use_indirect_bgemm=indirect
         )
         candidates[name] = functools.partial(interpreter.predict, x)
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    for run in range(-2, runs):  # two to warm up
-        for name, candidate in candidates.items():
-            start = time.perf_counter()
-            candidate()
-            if run >= 0:
-                times[name].append(1e3 * (time.perf_counter() - start))
-    quartiles = {name: np.percentile(values, [25, 50, 75]) for name, values in times.items()}
     return {
-        name: dict(zip(("lower", "median", "upper"), map(float, values), strict=True))
-        for name, values in quartiles.items()
+        name: dict(
+            zip(("lower", "median", "upper"), 1e3 * np.percentile(s, [25, 50, 75]), strict=True)
+        )
+        for name, s in in_turns(candidates, runs).items()
     }
 
 
