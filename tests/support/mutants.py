@@ -1,6 +1,6 @@
 """Mutation testing of what computes: `make mutants`. Cosmic Ray makes the mutants.
 
-    python tests/support/mutants.py [--number 320] [--seed 1] [--again]
+    python tests/support/mutants.py [--number 420] [--seed 1] [--again]
 
 A seeded sample of mutants, as many of each module as of any other, and those of NAMED, each against
 the quick tests that concern its module. Results go to tests/mutants.json as they come, and
@@ -42,6 +42,7 @@ UPDATE = ("optimizers_update", "optimizers_distribute", "optimizers_inertia", "o
 RECIPES = ("recipes", "recipes_explain", "conversion_continue")
 VERIFYING = ("export_verify", "export_models", "commands_export")
 PACKING = ("export", "export_files", "export_models")
+BITS = ("export_bits", "export_bits_files", "export_bits_random")
 ELEMENTARY, FLIP = "filters/_elementary.py", "optimizers/_flip.py"
 TESTS = {  # by module: the files with the tests that concern it
     "filters/_base.py": FILTERS,
@@ -51,7 +52,10 @@ TESTS = {  # by module: the files with the tests that concern it
     "filters/_iir.py": FILTERS,
     FLIP: ("optimizers_oracles", "optimizers_flip", "optimizers_changed"),
     "optimizers/_binaries.py": UPDATE,
+    "optimizers/_averages.py": ("optimizers_averages",),
     "optimizers/_partition.py": ("optimizers_layers",),
+    "optimizers/_settable.py": ("optimizers_arguments",),
+    "optimizers/_start.py": ("optimizers_inertia",),
     "optimizers/_update.py": UPDATE,
     "optimizers/_rounding.py": ("optimizers_rounding",),
     "recipes/_form.py": RECIPES,
@@ -62,6 +66,13 @@ TESTS = {  # by module: the files with the tests that concern it
     "export/_program.py": VERIFYING,
     "export/_packing.py": PACKING,
     "export/_rewrite.py": PACKING,
+    "export/_bits/_build.py": BITS,
+    "export/_bits/_fold.py": BITS,
+    "export/_bits/_int8.py": BITS,
+    "export/_bits/_lines.py": BITS,
+    "export/_bits/_proof.py": BITS,
+    "export/_bits/_regions.py": BITS,
+    "export/_bits/_run.py": BITS,
 }
 NAMED = (  # by hand: module, what stands there, what stands there instead
     (ELEMENTARY, "fixed(self.leak) - 1.0, 0.0", "-1.0, 0.0"),
@@ -343,7 +354,7 @@ def digest(code):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--number", type=int, default=320)
+    parser.add_argument("--number", type=int, default=420)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--again", action="store_true", help="the survivors, with more tests")
