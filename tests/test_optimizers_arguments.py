@@ -1,5 +1,6 @@
 """The hyperparameters of FilteredFlip, and what it refuses."""
 
+import math
 import re
 import warnings
 
@@ -206,10 +207,51 @@ def test_schedulers_work_beside_decay_steps(digits, make_small):
     assert 0.01 < scale < 0.02  # what was set at the end of an epoch counts from the next step on
 
 
+def test_without_arguments_rates_fall_without_an_end():
+    """α as 1/t, the learning rate of real weights as 1/√t: at every step what they were asked."""
+    optimizer, real = FilteredFlip(), tf.Variable([0.0])
+    weights = binary_variable([1.0])
+    for t in (0, 1, 200, 40_000):
+        optimizer.iterations.assign(t)
+        before = float(real)
+        optimizer.apply_gradients([(tf.ones(1), weights), (1e3 * tf.ones(1), real)])
+        np.testing.assert_allclose(float(optimizer.alpha), 1e-2 / (1 + t / 200), rtol=1e-6)
+        rate = float(optimizer.real_optimizer.learning_rate)
+        np.testing.assert_allclose(rate, 1e-2 / np.sqrt(1 + t / 390), rtol=1e-6)
+        if t == 0:  # the first step of Adam is as large as its rate
+            np.testing.assert_allclose(before - float(real), 1e-2, rtol=1e-4)
+
+
+REAL_RATES = {  # by what is given: the rate of real weights at first, after 50 and after 100 steps
+    "decay_steps": (dict(decay_steps=100), (1e-2, 5e-3, 0.0)),
+    "alpha": (dict(alpha=1e-3), (1e-3, 1e-3, 1e-3)),
+    "alpha, decay_steps": (dict(alpha=1e-3, decay_steps=100), (1e-3, 5e-4, 0.0)),
+    "alpha of some layers": (dict(alpha=1e-3, filter={"a": None}), (1e-3, 1e-3, 1e-3)),
+    "a schedule": (dict(alpha=decay(1e-2)), (1e-3, 1e-3, 1e-3)),
+    "a filter": (dict(filter=lqf.filters.EMA(1e-2)), (1e-3, 1e-3, 1e-3)),
+    "filters": (dict(filter={"*": lqf.filters.EMA(1e-2)}), (1e-3, 1e-3, 1e-3)),
+    "a name": (dict(alpha=1e-2, real_optimizer="adam"), (1e-3, 1e-3, 1e-3)),
+}
+
+
+@pytest.mark.parametrize("name", REAL_RATES)
+def test_the_learning_rate_of_real_weights_starts_like_alpha(name):
+    given, expected = REAL_RATES[name]
+    real = FilteredFlip(**given).real_optimizer
+    assert isinstance(real, keras.optimizers.Adam)
+    seen = []
+    for steps in (0, 50, 100):
+        real.iterations.assign(steps)
+        seen.append(float(real._learning_rate(steps) if callable(real._learning_rate) else real.lr))
+    np.testing.assert_allclose(seen, expected, rtol=1e-6, atol=1e-12)
+    config = FilteredFlip(**given).get_config()
+    assert FilteredFlip.from_config(config).get_config() == config
+
+
 @pytest.mark.filterwarnings("ignore:FilteredFlip found no binary")
 @pytest.mark.parametrize("value", slow_but([5.0], [5.0, -1.0]))
 def test_what_a_callback_sets_out_of_range_is_limited_and_said(value, digits, make_small):
-    model = make_small(FilteredFlip())
+    model = make_small(FilteredFlip(1e-2))
     scheduler = keras.callbacks.LearningRateScheduler(lambda epoch: value)
     with pytest.warns(UserWarning, match="outside its range, and the nearest value"):
         model.fit(*digits, verbose=0, callbacks=[scheduler])
@@ -217,6 +259,23 @@ def test_what_a_callback_sets_out_of_range_is_limited_and_said(value, digits, ma
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.fit(*digits, verbose=0)  # said once
+
+
+@pytest.mark.parametrize(("value", "used"), [(5.0, 1.0), (math.nan, 0.5), (-1.0, 0.0)])
+def test_a_value_out_of_range_leaves_the_rest_of_a_schedule_in_it(value, used):
+    """What goes on is the schedule from the nearest value, or for NaN from the last one."""
+    optimizer, weights = FilteredFlip(decay(0.5, steps=1_000)), binary_variable([1.0])
+    optimizer.apply_gradients([(tf.ones(1), weights)])
+    optimizer.learning_rate.assign(value)  # as callbacks do
+    for step in range(1, 4):
+        optimizer.apply_gradients([(tf.ones(1), weights)])
+        expected = used * (1 - (step - (value == value)) / 1_000)
+        np.testing.assert_allclose(float(optimizer.alpha), expected, atol=2e-3)
+    with pytest.warns(UserWarning, match=f"Received: alpha={value:g}"):
+        optimizer.finalize_variable_values([weights])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        optimizer.finalize_variable_values([weights])
 
 
 def test_a_decay_that_ended_too_early_is_said(digits, make_small):
@@ -495,7 +554,7 @@ BAD = {
     "itself": (lambda: FilteredFlip(real_optimizer=FilteredFlip()), TypeError, "FilteredFlip"),
     "unknown": (lambda: FilteredFlip(real_optimizer="adamm"), TypeError, "'adamm'"),
     "class": (lambda: FilteredFlip(real_optimizer=SGD), TypeError, "SGD"),
-    "none": (lambda: FilteredFlip(real_optimizer=None), TypeError, "None"),
+    "a number": (lambda: FilteredFlip(real_optimizer=0.1), TypeError, "real_optimizer=0.1"),
     "weight decay": (lambda: FilteredFlip(weight_decay=1e-4), ValueError, "weight_decay=0.0001"),
     "use_ema": (lambda: FilteredFlip(use_ema=True), ValueError, "use_ema=True"),
     "learning rate": (lambda: FilteredFlip(learning_rate=0.1), ValueError, "learning_rate=0.1"),

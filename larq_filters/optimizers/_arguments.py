@@ -15,6 +15,7 @@ from larq_filters._numbers import (
 from larq_filters._warnings import warn
 from larq_filters.filters import EMA, CascadedEMA, Filter
 from larq_filters.optimizers._partition import ALL, Partition
+from larq_filters.optimizers._schedules import InverseSquareRootDecay
 
 import tensorflow as tf
 from tf_keras.src.utils.tf_utils import can_jit_compile
@@ -51,6 +52,10 @@ _TRANSLATED = {
     "decay": "`decay_steps` makes alpha decay to 0, and alpha takes any schedule of Keras",
     "ema_momentum": "an average of binary weights is not binary. Set `average`, whose sign is",
 }
+
+
+_ALPHA, _HALVED = 1e-2, 200  # without an end α_t = 1e-2/(1 + t/200)
+_REAL_STEPS = 390  # and the rate of real weights is 1e-2/√(1 + t/390)
 
 
 class Default(float):
@@ -123,6 +128,19 @@ def decayed(name: str, value: Any, steps: Any) -> Any:
     )
 
 
+def adam_beside(filter: Any, alpha: Any, decay_steps: Any) -> tf.keras.optimizers.Optimizer:
+    """Adam with a learning rate that starts at the same number as alpha, and decays with it."""
+    is_free = filter is None or (isinstance(filter, Mapping) and ALL not in filter)
+    if not is_free or isinstance(alpha, Schedule) or isinstance(filter, Partition):
+        return tf.keras.optimizers.Adam()
+    start = _ALPHA if alpha is None else float(alpha)
+    if decay_steps is not None:
+        rate = tf.keras.optimizers.schedules.PolynomialDecay(start, decay_steps, 0.0)
+    else:
+        rate = start if alpha is not None else InverseSquareRootDecay(start, _REAL_STEPS)
+    return tf.keras.optimizers.Adam(rate)
+
+
 def filters_of(filter: Any, alpha: Any, gamma: Any, decay_steps: int | None) -> Partition:
     """The filter or filters that were given, or that of the coefficients that were."""
     if isinstance(filter, Partition):
@@ -145,7 +163,9 @@ def filters_of(filter: Any, alpha: Any, gamma: Any, decay_steps: int | None) -> 
 def filter_of(filter: Any, alpha: Any, gamma: Any, decay_steps: int | None) -> Filter:
     """The filter that was given, or that of the coefficients that were."""
     if filter is None:
-        alpha = decayed("alpha", alpha, decay_steps)
+        if alpha is None and decay_steps is None:
+            alpha = tf.keras.optimizers.schedules.InverseTimeDecay(_ALPHA, _HALVED, 1.0)
+        alpha = decayed("alpha", _ALPHA if alpha is None else alpha, decay_steps)
         return EMA(alpha) if gamma is None else CascadedEMA(alpha, gamma)
     if not isinstance(filter, Filter):
         raise TypeError(

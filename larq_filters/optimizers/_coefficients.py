@@ -11,9 +11,6 @@ from larq_filters.optimizers._partition import ALL, Partition
 
 import tensorflow as tf
 
-# The largest value that a coefficient can have, by its short name; the smallest is 0.
-_LIMITS = {"alpha": 1.0, "gamma": 1.0, "sigma": 1.0, "rate": math.inf, "threshold": math.inf}
-
 
 class Coefficients:
     """The coefficients of FilteredFlip: a variable for each, by its name in the filter.
@@ -66,7 +63,7 @@ class Coefficients:
     def _follow_schedules(self) -> None:
         self._share_rate()
         for key, given in self._given.items():
-            variable, limit = self._coefficients[key], _limit(key)
+            variable, limit = self._coefficients[key], _settable.limit(key)
             if isinstance(given, Schedule):
                 value, given = self._scheduled(key, given, variable), 0.0
             elif limit is not None:  # callbacks set it unchecked
@@ -107,7 +104,10 @@ class Coefficients:
         self._scales[key].assign(scale)
         is_free = is_set & (now == 0.0)  # nothing to scale: set for this step, and until there is
         value = tf.where(is_free, variable, scale * now)
-        limit = _limit(key)
+        limit = _settable.limit(key)
+        if limit is not None:  # what was set out of range is said; its scale is in range
+            read = tf.convert_to_tensor(variable)
+            value = tf.where(is_set & (read != tf.clip_by_value(read, 0.0, limit)), read, value)
         written = value if limit is None else tf.clip_by_value(value, 0.0, limit)
         self._written[key].assign(tf.where(is_free, self._written[key], written))
         return value
@@ -123,12 +123,16 @@ class Coefficients:
         scale, value = tf.convert_to_tensor(self._scales[key]), tf.convert_to_tensor(variable)
         # Whichever of several replicas came first, and after loading, these are its own values.
         own = [self._written[key], scale * before, scale * now]
-        limit = _limit(key)
+        limit = _settable.limit(key)
         if limit is not None:
-            own = [tf.clip_by_value(one, 0.0, limit) for one in own]
+            own += [tf.clip_by_value(one, 0.0, limit) for one in own]
+        is_number = ~tf.math.is_nan(value)
         is_other = tf.reduce_all([tf.abs(value - one) > 1e-6 * tf.abs(one) for one in own])
         is_set = is_other | (self._marks[key] > 0.0)  # restored values are not marked
-        scale = tf.where(is_set & (now != 0.0), tf.math.divide_no_nan(value, now), scale)
+        if limit is not None:
+            value = tf.clip_by_value(value, 0.0, limit)
+        set_to = tf.math.divide_no_nan(value, now)
+        scale = tf.where(is_set & is_number & (now != 0.0), set_to, scale)
         return scale, is_set, now
 
     @property
@@ -316,11 +320,6 @@ class Coefficients:
                 f"training, epochs times steps per epoch. Received: {steps} steps of training, "
                 f"{given}",
             )
-
-
-def _limit(key: str) -> float | None:
-    """The largest value that a coefficient can have, by its name."""
-    return _LIMITS.get(_arguments.short_name(key))
 
 
 def _label(key: str) -> str:

@@ -20,7 +20,7 @@ import tensorflow as tf
 from tf_keras.src.optimizers.utils import filter_empty_gradients
 from typing_extensions import override
 
-_ALPHA, _GAMMA = _arguments.Default(1e-2), _arguments.Default(1e-1)
+_GAMMA = _arguments.Default(1e-1)
 
 
 @register
@@ -29,9 +29,9 @@ class FilteredFlip(Kept, Coefficients, Saving, tf.keras.optimizers.Optimizer):
 
     y_t = F(g)_t;  θ_t = −θ_{t−1} where θ_{t−1}·y_t > τ, else θ_{t−1}
 
-    A variable is binary when its `precision` is 1, as larq marks the kernel of a layer with a 1-bit
-    kernel quantizer. Binary variables are exactly ±1 from `build` on, so their constraints have no
-    effect. `real_optimizer` updates all other variables exactly as it would alone.
+    A variable is binary when its `precision` is 1, as larq marks kernels with a 1-bit quantizer. It
+    is exactly ±1 from `build` on, so constraints have no effect. `real_optimizer` updates all other
+    variables exactly as it would alone.
 
     If the gradient or the next filter state of a weight is not finite, the weight skips the step:
     state and weight stay.
@@ -40,9 +40,9 @@ class FilteredFlip(Kept, Coefficients, Saving, tf.keras.optimizers.Optimizer):
     `EarlyStopping(restore_best_weights=True)`, it keeps its new value: if the filter's output
     points against it by more than τ, the filter's state changes sign.
 
-    A weight whose gradients are noise flips in about √(αγ)/π of all steps (1 % with the default).
-    `decay_steps` lets α decay as a square, so this share decays linearly. α = 1e-2 was good in 390
-    and in 3,900 steps if it decayed to 0: a longer training needs a longer decay, not another α.
+    A weight whose gradients are noise flips in about √(αγ)/π of all steps: 1 % with α = 1e-2. So α
+    has to fall. By default it does as 1/t, which needs no end. `decay_steps` takes it to 0 as a
+    square, so the share of flips decays linearly.
 
     Memory per binary weight in bytes, with 4 bytes for the weight itself:
 
@@ -57,24 +57,25 @@ class FilteredFlip(Kept, Coefficients, Saving, tf.keras.optimizers.Optimizer):
 
     Args:
         alpha: α in (0, 1], per step. A gradient counts for about 1/α steps. Too large: bits follow
-            the noise of single batches. Too small: bits answer late. The default 1e-2 was the best
-            of the measured values, or equal to it, in short and long trainings. A number or a
-            schedule. Keras' name for it is `learning_rate`.
+            the noise of single batches. Too small: bits answer late. A number, constant without
+            `decay_steps`, or a schedule. None: 1e-2 with `decay_steps`, the best of the measured
+            values or equal to it, and without it 1e-2/(1 + t/200) after t steps: a filter soon
+            looks back over half of the training. In Keras it is called `learning_rate`.
         gamma: γ in (0, 1], per step, which is 1 − momentum. Gradients are first averaged over about
             1/γ steps. The default 0.1 is the usual momentum of 0.9. A number, a schedule, or None
             for the first-order filter `EMA(alpha)` instead of `CascadedEMA(alpha, gamma)`.
         decay_steps: Steps of the whole training: epochs · steps per epoch. α decays to 0 over these
             steps as α(1 − t/decay_steps)², and no weight flips after them. Too few: training stops
-            early, and `fit` warns. None: α stays constant, which ends at a lower accuracy.
+            early, and `fit` warns. None: the length of the training need not be known.
         filter: Any filter of `larq_filters.filters`, instead of `alpha`, `gamma` and `decay_steps`.
             Or a filter for each layer: a mapping whose keys are a layer's name, a pattern such as
             'block_*', a tuple of these, a layer, or a function of a variable. The first key that
             matches counts. None as a filter leaves the binary weights of a layer untrained. All
             other layers get the filter of '*', or of `alpha`, `gamma` and `decay_steps`.
             `coefficients` then has names such as 'block_*/alpha'.
-        threshold: τ ≥ 0, in the unit of the filter's output, which is that of the gradients. Too
-            high: few flips, slow training. Too low: no effect. The default is 0, because no
-            threshold was significantly better in the measurements. A number or a schedule.
+        threshold: τ ≥ 0, a number or a schedule, in the unit of the gradients. Too high: few flips,
+            slow training. Too low: no effect. The default is 0, because no threshold was
+            significantly better in the measurements.
         inertia: Warm start: how strongly filters keep the weights that training starts from, 0 or
             more. At the first gradient g of a variable, its filter starts in the steady state of
             the constant input −θ·inertia·rms(g), as if past gradients had supported the present
@@ -84,12 +85,14 @@ class FilteredFlip(Kept, Coefficients, Saving, tf.keras.optimizers.Optimizer):
             380 steps and none in 3,900. None: 0.1 for variables that are exactly ±1 in `build`,
             such as trained ones, or that are set after `build`, and 0 for others.
         real_optimizer: A Keras optimizer, its name or its config, for all variables that are not
-            binary.
+            binary. None: Adam, whose learning rate starts at the same number as α, as a small α
+            fine-tunes. It decays linearly to 0 over `decay_steps`, and as 1/√(1 + t/390) if α is
+            None, too. If α is a schedule or replaced by `filter`, it is Keras' 1e-3.
         average: c ≥ 1 of an average of the past of each variable, which takes the variable's place
-            when `fit` ends. Of a binary variable, the sign of the average does. After t steps, the
-            newest value has the weight c/(t + c), so the mean age is t/(c + 1). 16 was good while
-            bits still flip. `callbacks.SwapAverages` recalibrates batch norm for the averages, and
-            validates with them. None: no averages.
+            when `fit` ends; of a binary variable, its sign does. After t steps the newest value has
+            the weight c/(t + c), so the mean age is t/(c + 1). 16 was good while bits still flip.
+            `callbacks.SwapAverages` recalibrates batch norm for the averages, and validates with
+            them. None: no averages.
         state_dtype: "bfloat16" halves the memory of the filters' state, with stochastic rounding,
             which is unbiased. Rounding to the nearest would lose the small steps of a small α.
             None: float32, or float64 for float64 variables.
@@ -100,8 +103,7 @@ class FilteredFlip(Kept, Coefficients, Saving, tf.keras.optimizers.Optimizer):
         clipvalue: Largest absolute value of each element of a gradient, for both.
         global_clipnorm: Largest norm of all gradients together.
         jit_compile: Whether XLA compiles the binary update into one function, also on CPUs. None:
-            on GPUs, and on CPUs from 131,072 binary weights on. With fewer, a step takes as long,
-            and the first one is quicker without.
+            on GPUs, and on CPUs from 131,072 binary weights on, where it makes steps quicker.
         **kwargs: `weight_decay` and `use_ema` are refused: set them on `real_optimizer`.
 
     Raises:
@@ -126,7 +128,7 @@ class FilteredFlip(Kept, Coefficients, Saving, tf.keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        alpha: Coefficient = _ALPHA,
+        alpha: Coefficient | None = None,
         gamma: Coefficient | None = _GAMMA,
         *,
         decay_steps: int | None = None,
@@ -134,7 +136,7 @@ class FilteredFlip(Kept, Coefficients, Saving, tf.keras.optimizers.Optimizer):
         threshold: Coefficient = 0.0,
         inertia: float | None = None,
         average: float | None = None,
-        real_optimizer: tf.keras.optimizers.Optimizer | str | Mapping[str, Any] = "adam",
+        real_optimizer: tf.keras.optimizers.Optimizer | str | Mapping[str, Any] | None = None,
         state_dtype: str | None = None,
         seed: int = 0,
         name: str = "FilteredFlip",
@@ -159,6 +161,8 @@ class FilteredFlip(Kept, Coefficients, Saving, tf.keras.optimizers.Optimizer):
         self._state_dtype = _arguments.state_dtype(state_dtype)
         self._seed = _arguments.seed(seed)
         self._filters = self._no_dependency(filters)
+        if real_optimizer is None:
+            real_optimizer = _arguments.adam_beside(filter, alpha, decay_steps)
         self._real_optimizer = _arguments.real_optimizer(real_optimizer)
         given = {"threshold": _arguments.threshold(threshold), **filters.coefficients}
         self._average = _arguments.average(average, self._real_optimizer)

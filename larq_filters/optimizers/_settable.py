@@ -1,9 +1,20 @@
 """Variables that hold coefficients, and that know whether somebody set them."""
 
+import math
 import re
 from typing import Any
 
+from larq_filters.optimizers._arguments import short_name
+
 import tensorflow as tf
+
+# The largest value that a coefficient can have, by its short name; the smallest is 0.
+_LIMITS = {"alpha": 1.0, "gamma": 1.0, "sigma": 1.0, "rate": math.inf, "threshold": math.inf}
+
+
+def limit(key: str) -> float | None:
+    """The largest value that a coefficient can have, by its name."""
+    return _LIMITS.get(short_name(key))
 
 
 def make(key: str, value: Any, dtype: str) -> tf.Variable:

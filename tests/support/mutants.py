@@ -78,11 +78,13 @@ NAMED = (  # by hand: module, what stands there, what stands there instead
     (ELEMENTARY, "fixed(self.leak) - 1.0, 0.0", "-1.0, 0.0"),
     (ELEMENTARY, "change = change - coefficients", "change = change + 0 * coefficients"),
     (ELEMENTARY, "if self.epsilon_hat:", "if False:"),
-    (ELEMENTARY, "return new, m * (root_bias / m_bias)", "return new, m * (1.0 / m_bias)"),
+    (ELEMENTARY, "return m * (root_bias / m_bias)", "return m * (1.0 / m_bias)"),
     (ELEMENTARY, "y + share * (x - y)", "(1.0 - share) * y + share * x"),
-    (FLIP, "> coefficients", ">= coefficients"),
-    (FLIP, "> coefficients", "> 1.01 * coefficients"),
-    (FLIP, "> coefficients", "> 1e-6 + coefficients"),
+    (FLIP, "output > now[", "output >= now["),
+    (FLIP, "output > now[", "output > 1.01 * now["),
+    (FLIP, "output > now[", "output > 1e-6 + now["),
+    (FLIP, "last > before[", "last > now["),
+    (FLIP, "last > before[", "last >= before["),
 )
 PLAUSIBLE = ("Add", "Sub", "Mul", "Div")  # of operators between two numbers; others are type errors
 
@@ -283,7 +285,7 @@ def work(number, tasks, done):
     os.environ |= {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     copy = FOLDER / f"copy{number}"
     shutil.rmtree(copy, ignore_errors=True)
-    for name in ("larq_filters", "tests"):
+    for name in ("larq_filters", "tests", "examples"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, copy / name)
