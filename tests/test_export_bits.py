@@ -166,6 +166,66 @@ def test_signs_of_pooled_values(pool):
     assert proof.outputs[0].absolute == 0.0 or pool is layers.AveragePooling2D
 
 
+def test_dilations_of_two_numbers():
+    model = stack(conv(4, dilation_rate=(2, 1)), conv(4, dilation_rate=(1, 3)), shape=(7, 7, 8))
+    x = np.random.default_rng(0).normal(size=(9, 7, 7, 8)).astype("float32")
+    assert bits(model).verify(x, model, compiler="").outputs[0].absolute == 0.0
+
+
+def test_which_values_are_kept():
+    """One tensor for each sum: of two sums that are added, one is kept with what follows it."""
+    x = keras.Input((4, 4, 8))
+    a, b = (layers.ReLU(6.0)(layers.LeakyReLU(0.5)(conv(8)(x))) for _ in range(2))
+    model = randomize(keras.Model(x, layers.add([a, b])))
+    packed = bits(model)
+    steps = packed._network.steps
+    assert [s.kind for s in steps] == ["map", "binary", "binary"]  # the signs of the input first
+    assert len(packed._network.tensors) == 4
+    inputs = np.random.default_rng(0).normal(size=(9, 4, 4, 8)).astype("float32")
+    assert packed.verify(inputs, model).unexplained == 0
+
+
+def test_maxima_of_bits_are_bits_and_averages_are_of_floats():
+    x = keras.Input((4, 4, 32))
+    sign = lq.quantizers.SteSign()(x)
+    model = keras.Model(x, [layers.MaxPooling2D(2)(sign), layers.AveragePooling2D(2)(sign), sign])
+    packed = bits(model)
+    network = packed._network
+    kinds = {s.kind: network.tensors[s.inputs[0]].kind for s in network.steps if s.window}
+    assert kinds == {"max": "bits", "average": "float"}
+    assert all(network.tensors[number].kind == "float" for _, number in network.outputs)
+    inputs = np.random.default_rng(0).normal(size=(9, 4, 4, 32)).astype("float32")
+    assert packed.verify(inputs, model).unexplained == 0
+
+
+POOLED = {  # what may follow the pooling of signs
+    "the output": lambda x: x,
+    "batch norm": lambda x: layers.BatchNormalization()(x),
+    "batch norm, sign": lambda x: conv(4, 1)(layers.BatchNormalization()(x)),
+    "a binary layer": lambda x: conv(4, 1)(x),
+    "binary weights": lambda x: conv(4, 1, input_quantizer=None, pad_values=0.0)(x),
+    "a real layer": lambda x: layers.Conv2D(4, 1)(x),
+    "a shortcut": lambda x: layers.add([x, layers.BatchNormalization()(x)]),
+    "another pooling": lambda x: layers.MaxPooling2D(2, 1)(layers.BatchNormalization()(x)),
+}
+
+
+def test_what_follows_the_pooling_of_signs(tmp_path):
+    """All of it in one network, by Keras, the twin and C."""
+    x = keras.Input((6, 6, 32))
+    sign = lq.quantizers.SteSign()(x)
+    pools = (layers.MaxPooling2D, layers.AveragePooling2D)
+    ends = [layers.Flatten()(make(pool(2)(sign))) for make in POOLED.values() for pool in pools]
+    model = randomize(keras.Model(x, layers.concatenate(ends)))
+    inputs = np.random.default_rng(0).normal(size=(9, 6, 6, 32)).astype("float32")
+    packed = bits(model)
+    proof = packed.verify(inputs, model, tolerance=1e-5)
+    assert proof.unexplained == 0
+    packed.save(tmp_path / "bits.npz")
+    twin = Twin(tmp_path / "bits.npz").predict(inputs[:3])[0]
+    assert np.array_equal(twin, packed.predict(inputs[:3]))
+
+
 # What is refused
 
 
@@ -328,6 +388,51 @@ def test_8_bits_by_definition(eighth, tmp_path):
     assert accuracy["samples"] == 60 and accuracy.keys() == {"samples", "agreement"}
     assert accuracy["agreement"] >= 0.8
     assert "8-bit real layers   same arg max" in str(packed.report)
+    floats = bits(model).predict(images).argmax(1)
+    labels = np.where(np.arange(60) % 3, floats, (floats + 1) % 10)
+    known = bits(model, representative=images, labels=labels).report.accuracy
+    assert known["floats"] == pytest.approx(40 / 60)
+    assert known["int8"] == (packed.predict(images).argmax(1) == labels).mean()
+
+
+def test_8_bits_beside_a_shortcut_and_constants_of_elements(tmp_path):
+    """Lines behind a sum of 8 bits read other tensors, and constants of each position."""
+    x = keras.Input((4, 5, 6))
+    y = layers.ReLU()(layers.Conv2D(6, 3, padding="same")(x))
+    y = layers.PReLU()(layers.add([layers.Conv2D(6, 1)(y), y]))
+    model = randomize(keras.Model(x, layers.Dense(3)(layers.Flatten()(y))))
+    inputs = np.random.default_rng(0).normal(size=(20, 4, 5, 6)).astype("float32")
+    floats, packed = bits(model), bits(model, representative=inputs)
+    assert floats.verify(inputs, model, tolerance=1e-5).unexplained == 0
+    for i, one in enumerate((floats, packed)):
+        one.save(tmp_path / f"{i}.npz")
+        twin = Twin(tmp_path / f"{i}.npz").predict(inputs[:3])[0]
+        assert np.array_equal(twin, one.predict(inputs[:3]))
+    packed.verify(inputs, model)
+    assert [r.kind for r in packed.report.layers if r.weights] == ["int8"] * 3
+
+
+def test_sums_of_8_bits_are_exact_beyond_24_bits(tmp_path):
+    model = stack(layers.Dense(3), shape=(2_000,))
+    x = np.random.default_rng(0).uniform(0.9, 1.0, size=(4, 2_000)).astype("float32")
+    model.set_weights([np.abs(model.get_weights()[0]).clip(0.9, 1.0), np.zeros(3)])
+    packed = bits(model, representative=x)
+    packed.save(tmp_path / "bits.npz")
+    twin = Twin(tmp_path / "bits.npz")
+    kernel = twin.arrays["s1.kernel"].astype(int).reshape(2_000, 3)
+    quantized = np.rint(x * twin.arrays["s0.scale"]).astype(int)
+    sums = quantized @ kernel
+    assert sums.min() > 2**24 and (sums % 2 == 1).any()
+    expected = sums.astype("float32") * twin.arrays["s1.scales"]
+    assert np.array_equal(packed.predict(x), expected)
+
+
+def test_sums_that_32_bits_do_not_hold_stay_in_floats():
+    taps = (2**31 - 1) // 127**2
+    for inputs, kind in ((taps - 1, "int8"), (taps, "real")):
+        model = stack(layers.Dense(1), shape=(inputs,))
+        packed = bits(model, representative=np.ones((1, inputs), "float32"))
+        assert [r.kind for r in packed.report.layers if r.weights] == [kind]
 
 
 @pytest.mark.slow

@@ -8,12 +8,13 @@ import zipfile
 
 import larq_filters as lqf
 
+import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
 from bits_compilers import compile_programs, need, run_program, write_programs
 from bits_twin import Twin, read_header, read_npz
-from export_helpers import conv, layers, randomize, stack
+from export_helpers import BINARY, conv, layers, randomize, stack
 from helpers import assert_one_sentence
 
 keras = tf.keras
@@ -304,6 +305,20 @@ def test_verify_refuses(stacked, tmp_path):
     failing = shutil.which("false")
     with pytest.raises(RuntimeError, match="false fails"):
         packed.verify(x, model, compiler=failing)
+
+
+def test_differences_count_where_every_sample_is_next_to_an_edge():
+    """Then no sample shows that the rest is right, so `allowed` has to say how many may differ."""
+    layer = lq.layers.QuantDense(
+        40, input_quantizer="ste_sign", kernel_quantizer="magnitude_aware_sign", use_bias=False
+    )
+    model = stack(layer, lq.layers.QuantDense(3, **BINARY), shape=(34,))
+    packed, x = bits(model), np.random.default_rng(1).normal(size=(50, 34)).astype("float32")
+    proof = packed.verify(x, model, compiler="", allowed=0.99)
+    beyond = np.abs(packed.predict(x) - model.predict_on_batch(x)).max(1) > 1
+    assert proof.near == 50 and proof.unexplained == beyond.sum() > 0
+    with pytest.raises(lqf.export.Mismatch, match="which 50 have"):
+        packed.verify(x, model, compiler="")
 
 
 @pytest.mark.slow

@@ -76,6 +76,19 @@ def test_a_bit_whose_average_is_0_stays():
     np.testing.assert_array_equal(binary, [1.0, -1.0])
 
 
+def test_a_bit_becomes_the_sign_of_its_average():
+    """Also where the bit has just become another one."""
+    weights = binary_variable([1.0, -1.0, 1.0])
+    optimizer = FilteredFlip(1.0, None, average=1.0)
+    optimizer.build([weights])
+    for gradient in ([0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [1.0, -1.0, 0.0]):
+        optimizer.apply_gradients([(tf.constant(gradient), weights)])
+    np.testing.assert_array_equal(weights, [-1.0, 1.0, 1.0])
+    np.testing.assert_allclose(optimizer.average(weights), [1 / 3, -1 / 3, 1.0], rtol=1e-6)
+    optimizer.put_averages([weights])
+    np.testing.assert_array_equal(weights, [1.0, -1.0, 1.0])
+
+
 def test_bits_that_are_not_trained_stay():
     """Whatever they are: without a filter nothing makes them ±1."""
     variable, other = binary_variable([0.5, -0.25]), binary_variable([1.0, 1.0])

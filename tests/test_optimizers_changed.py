@@ -203,3 +203,45 @@ def test_best_weights_are_restored_and_kept(digits, make_model):
     best = model.get_layer("dense").kernel.numpy()
     model.fit(x[:60], y[:60], batch_size=60, verbose=0)
     assert np.mean(model.get_layer("dense").kernel.numpy() != best) < 0.03
+
+
+def test_a_weight_at_the_threshold_was_not_changed():
+    """Its filter goes on, as it did not flip: numbers of few digits, so that all is exact."""
+    weights = binary_variable([1.0])
+    optimizer = from_zero(0.5, None, threshold=0.25)
+    for gradient, output, after in ((0.5, 0.25, 1.0), (0.5, 0.375, -1.0)):
+        optimizer.apply_gradients([(tf.constant([gradient]), weights)])
+        assert float(optimizer.output(weights)[0]) == output
+        assert float(weights[0]) == after
+
+
+TOLD = {  # by filter: its output after gradients of 1, 1
+    "EMA": (lambda: F.EMA(0.5), 0.75),
+    "CascadedEMA": (lambda: F.CascadedEMA(0.5, 0.5), 0.5),
+    "to a sign": (lambda: F.Cascade(F.EMA(0.5), F.Sign()), 1.0),
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_the_output_of_the_last_step(name):
+    make, expected = TOLD[name]
+    weights, real = binary_variable([-1.0]), tf.Variable([1.0])
+    optimizer = from_zero(filter=make())
+    for _ in range(2):
+        optimizer.apply_gradients([(tf.ones(1), weights), (tf.ones(1), real)])
+    assert optimizer.output(real) is None
+    np.testing.assert_array_equal(optimizer.output(weights), [expected])
+    sign = from_zero(filter=F.Sign())
+    sign.apply_gradients([(tf.ones(1), weights)])
+    assert sign.output(weights) is None  # it has no state
+
+
+def test_the_output_is_of_the_last_steps_coefficients():
+    weights = binary_variable([-1.0])
+    optimizer = from_zero(filter=F.NormalizedEMA(0.5, 0.5, bias_correction=True))
+    for _ in range(2):
+        optimizer.apply_gradients([(tf.constant([3.0]), weights)])
+    before = float(optimizer.output(weights)[0])
+    np.testing.assert_allclose(before, 1.0, rtol=1e-5)  # of a constant
+    optimizer.coefficients["gamma"].assign(0.1)  # of which the correction would be another one
+    assert float(optimizer.output(weights)[0]) == before

@@ -219,11 +219,13 @@ def test_the_default(start):
     one[1:] = initial[1:]
     assert first_flips(FilteredFlip(), one, gradients[0]) > 0.45  # all of them are, or none
     assert first_flips(FilteredFlip(inertia=0.1), real, gradients[0]) == 0.0
-    weights, optimizer = binary_variable(real), FilteredFlip()
-    optimizer.build([weights])
-    weights.assign(-initial)  # as by `load_weights`
-    (after,) = steps(optimizer, weights, gradients[:1])
-    np.testing.assert_array_equal(after, -initial)
+    others = [np.random.default_rng(seed).permutation(initial) for seed in range(5)]
+    for given in (-initial, *others):
+        weights, optimizer = binary_variable(real), FilteredFlip()
+        optimizer.build([weights])
+        weights.assign(given)  # as by `load_weights`
+        (after,) = steps(optimizer, weights, gradients[:1])
+        np.testing.assert_array_equal(after, given)
     old = FilteredFlip().get_config()
     assert old.pop("inertia") is None
     for make in (recipes.bop, recipes.diode, lambda: FilteredFlip.from_config(old)):

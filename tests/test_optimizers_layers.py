@@ -86,6 +86,20 @@ def test_each_layer_is_trained_by_its_filter(key, two, each_alone):
         assert_same([weights[i] for weights in after], expected)
 
 
+def test_each_of_two_keys_has_its_own_coefficients(two):
+    """Of the same filter, so that only the numbers tell them apart."""
+    variables, gradients = two
+    one, other = F.EMA(0.1), F.EMA(0.6)
+    expected = [
+        alone(filter, variable.numpy(), [g[i] for g in gradients])
+        for i, (filter, variable) in enumerate(zip((one, other), variables, strict=True))
+    ]
+    optimizer = FilteredFlip(filter={"first": one, "second": other})
+    after = list(train(optimizer, *two))
+    for i in range(2):
+        assert_same([weights[i] for weights in after], expected[i])
+
+
 def test_all_other_layers_have_alpha_and_gamma(two):
     variables, gradients = two
     rest = F.CascadedEMA(0.02, 0.5)

@@ -74,6 +74,8 @@ def block(rng, x):
         return layers.concatenate(some)
     x = between(rng, binary_conv(rng, x, filters, strides=int(rng.integers(1, 3))))
     if choice == 2 and min(x.shape[1:3]) > 1:
+        if rng.integers(3) == 0:
+            x = lq.quantizers.SteSign()(x)
         pool = layers.MaxPooling2D if rng.integers(3) else layers.AveragePooling2D
         padding = str(rng.choice(["same", "valid"]))
         x = between(rng, pool(2, strides=int(rng.integers(1, 3)), padding=padding)(x))

@@ -1,6 +1,6 @@
 """Mutation testing of what computes: `make mutants`. Cosmic Ray makes the mutants.
 
-    python tests/support/mutants.py [--number 420] [--seed 1] [--again]
+    python tests/support/mutants.py [--number 420] [--seed 1] [--again] [NAME ...]
 
 A seeded sample of mutants, as many of each module as of any other, and those of NAMED, each against
 the quick tests that concern its module. Results go to tests/mutants.json as they come, and
@@ -38,7 +38,10 @@ FOLDER = ROOT / "build" / "mutants"
 TIMEOUT = 240  # seconds
 NO_TESTS = 5  # pytest's exit code when no test ran the changed line: the mutant survives
 FILTERS = ("filters", "optimizers_oracles", "recipes", "optimizers_changed")
-UPDATE = ("optimizers_update", "optimizers_distribute", "optimizers_inertia", "optimizers")
+UPDATE = (
+    *("optimizers_update", "optimizers_distribute", "optimizers_inertia", "optimizers"),
+    *("optimizers_layers", "plots"),
+)
 RECIPES = ("recipes", "recipes_explain", "conversion_continue")
 VERIFYING = ("export_verify", "export_models", "commands_export")
 PACKING = ("export", "export_files", "export_models")
@@ -50,10 +53,16 @@ TESTS = {  # by module: the files with the tests that concern it
     "filters/_cascade.py": FILTERS,
     "filters/_coupled_sgd.py": FILTERS,
     "filters/_iir.py": FILTERS,
-    FLIP: ("optimizers_oracles", "optimizers_flip", "optimizers_changed"),
+    FLIP: (
+        "optimizers_oracles",
+        "optimizers_flip",
+        "optimizers_changed",
+        "optimizers_rounding",
+        "filters_own",
+    ),
     "optimizers/_binaries.py": UPDATE,
     "optimizers/_averages.py": ("optimizers_averages",),
-    "optimizers/_partition.py": ("optimizers_layers",),
+    "optimizers/_partition.py": ("optimizers_layers", "optimizers_arguments"),
     "optimizers/_settable.py": ("optimizers_arguments",),
     "optimizers/_start.py": ("optimizers_inertia",),
     "optimizers/_update.py": UPDATE,
@@ -340,6 +349,7 @@ def run(mutants, results, path, workers, thorough):
     finally:
         for process in processes:
             process.kill()
+        tasks.cancel_join_thread()
 
 
 def write(results, path):
@@ -360,6 +370,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--again", action="store_true", help="the survivors, with more tests")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="try these only, by their start")
     args = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = ROOT / "tests" / "mutants.json"
@@ -374,6 +385,8 @@ def main():
 
     def is_done(name):
         result = results.get(name, {})
+        if args.names and not name.startswith(tuple(args.names)):
+            return True
         known = result.get("hash") == digest(mutants[name][1])
         return known and not (args.again and result["survived"])
 
@@ -384,10 +397,11 @@ def main():
 
     print(f"\n{'module':24}{'mutants':>9}{'killed':>9}")
     for module in TESTS:
-        own = [results[name]["survived"] for name, (m, _) in mutants.items() if m == module]
+        mine = [name for name, (m, _) in mutants.items() if m == module and name in results]
+        own = [results[name]["survived"] for name in mine]
         print(f"{module:24}{len(own):9}{len(own) - sum(own):9}")
-    survivors = {name: results[name] for name in mutants if results[name]["survived"]}
-    print(f"{'all':24}{len(mutants):9}{len(mutants) - len(survivors):9}")
+    survivors = {n: results[n] for n in mutants if n in results and results[n]["survived"]}
+    print(f"{'all':24}{len(results):9}{len(results) - len(survivors):9}")
     for name, result in survivors.items():
         print("", name, *result["change"], sep="\n")
 

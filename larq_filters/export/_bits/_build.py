@@ -59,10 +59,9 @@ class _Builder:
         if node.kind == "concat":
             return self._concat(node)
         producer = self._regions.producer(node)
-        if producer is not None and producer.kind == "pool":
-            kind = self._tensors[self._number(producer.inputs[0])].kind
-            if kind == "bits":  # nothing is between: the sign came before
-                return self._add_step(node, producer, self._pool(producer), "bits")
+        if node is producer and node.kind == "pool" and _is_max(node):
+            if self._tensors[self._number(node.inputs[0])].kind == "bits":
+                return self._add_step(node, node, self._pool(node, of_bits=True), "bits")
         fields = {} if producer is None else self._produce(producer)
         if node.kind != "binarize":
             is_int = node is producer and self._is_int(fields) and self._may_be_int(node)
@@ -166,10 +165,11 @@ class _Builder:
     def _produce(self, node: Node) -> dict[str, Any]:
         return self._pool(node) if node.kind == "pool" else self._conv(node)
 
-    def _pool(self, node: Node) -> dict[str, Any]:
+    def _pool(self, node: Node, of_bits: bool = False) -> dict[str, Any]:
         known, source = node.attributes, node.inputs[0]
         number = self._number(source)
-        if known["mode"] == "average":
+        is_bits = self._tensors[number].kind == "bits" and not of_bits
+        if is_bits or not _is_max(node):
             number = self._as_floats(number, node.name)
         ends = known["in"], known["out"]
         sizes = (1, source.shape[-1], node.shape[-1], *known["size"])
