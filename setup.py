@@ -50,6 +50,7 @@ DEV = [
     "hypothesis>=6.100",
     "mypy>=1.11",
     "pyroma>=4.2",
+    "pyspellchecker>=0.8",  # whose dictionaries are data of benchmarks/untuned.py
     "pytest>=8",
     "pytest-xdist>=3.5",
     "ruff>=0.8",

@@ -219,6 +219,45 @@ def test_the_best_of_n_trials_on_average(benchmark):
     np.testing.assert_allclose(benchmark("search_budget").expected_best(scores), expected)
 
 
+@pytest.mark.slow
+def test_untuned(tmp_path):
+    small = ("cells", "--epochs", 1, 2, "--seeds", 1)
+    _, output = run(tmp_path, "untuned", *small)
+    assert_fits(output)
+    record = json.loads((tmp_path / "results" / "untuned" / "cells.json").read_text("utf-8"))
+    assert_machine(record)
+    runs = record["runs"]
+    assert list(runs["FilteredFlip() | 1_2 epochs | seed 0"]["seen"]) == ["1", "2"]
+    assert "FilteredFlip(decay_steps) | 2 epochs | seed 0" in runs  # its end is another
+    assert not any("to its end" in run for run in runs)
+    _, output = run(tmp_path, "untuned", *small)
+    assert "epochs | seed" not in output  # all is done
+    _, output = run(tmp_path, "untuned", *small, "--report")
+    assert "regret" in output
+
+
+def test_regret_is_the_distance_from_the_best_of_all(benchmark, tmp_path, monkeypatch):
+    """The best may be a mark; means are of seeds."""
+    untuned = benchmark("untuned")
+    monkeypatch.setattr(untuned.machine, "RESULTS", tmp_path)
+    rows = {
+        "FilteredFlip() | 2_10 epochs | seed 0": {2: 80.0, 10: 90.0},
+        "FilteredFlip() | 2_10 epochs | seed 1": {2: 82.0, 10: 91.0},
+        "Diode | 2_10 epochs | seed 0": {2: 70.0, 10: 92.5},
+        "alpha 0.01, to its end | 2 epochs | seed 0": {2: 85.0},
+    }
+    runs = {
+        run: {"seen": {str(n): {"accuracy": value} for n, value in row.items()}}
+        for run, row in rows.items()
+    }
+    (tmp_path / "untuned").mkdir()
+    (tmp_path / "untuned" / "digits.json").write_text(json.dumps({"runs": runs}))
+    found = untuned.regrets()
+    assert found["FilteredFlip()"] == {("digits", 2): 4.0, ("digits", 10): 2.0}
+    assert found["Diode"] == {("digits", 2): 15.0, ("digits", 10): 0.0}
+    assert found["latent Adam, 1e-3"] == {} and "alpha 0.01, to its end" not in found
+
+
 def test_time_is_charged_to_the_callback_that_spent_it(benchmark):
     """Clocks are before, between and after two callbacks; `fit` runs a step between hooks."""
     notes, now = [], 0.0

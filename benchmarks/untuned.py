@@ -1,0 +1,240 @@
+"""Optimizers at the settings of their own documentation, on several tasks and lengths of training.
+
+    python benchmarks/untuned.py                          # what has no result yet
+    python benchmarks/untuned.py digits words --seeds 3
+    python benchmarks/untuned.py --report                 # of what there is
+
+Regret is how many points of test accuracy an optimizer is below the best of all for a task and a
+length, also those that were searched on a small grid and knew their end (`--marks`). What needs no
+end is trained once and looked at after each length. All are looked at with batch norm recalibrated.
+Results go to results/untuned/TASK.json as they come, and a finished run is not done again.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import larq_filters as lqf
+from larq_filters import recipes
+
+import numpy as np
+import tensorflow as tf
+from support import machine
+from support.candidates import LATENT_KERNEL, latent_sgd
+from support.tasks import TASKS, Task
+
+Optimizer = tf.keras.optimizers.Optimizer
+Adam, SGD = tf.keras.optimizers.Adam, tf.keras.optimizers.SGD
+FilteredFlip = lqf.optimizers.FilteredFlip
+NAME = "untuned"  # of a folder in results/
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """An optimizer.
+
+    Attributes:
+        make: From the number of steps of the training.
+        knows_end: Whether it uses that number, so that every length is a training of its own.
+        is_mark: Whether it is of the small grid.
+    """
+
+    make: Callable[[int], Optimizer]
+    knows_end: bool = False
+    is_mark: bool = False
+
+
+def linear(rate: float, steps: int) -> tf.keras.optimizers.schedules.LearningRateSchedule:
+    return tf.keras.optimizers.schedules.PolynomialDecay(rate, steps, 0.0)
+
+
+def flip(alpha: float) -> Entry:
+    def make(steps: int) -> Optimizer:
+        real = Adam(linear(1e-2, steps))
+        return FilteredFlip(alpha, decay_steps=steps, real_optimizer=real)
+
+    return Entry(make, True, True)
+
+
+def adam(rate: float) -> Entry:
+    return Entry(lambda steps: Adam(linear(rate, steps)), True, True)
+
+
+def sgd(rate: float) -> Entry:
+    def make(steps: int) -> Optimizer:
+        return latent_sgd(linear(rate, steps), linear(1e-2, steps))
+
+    return Entry(make, True, True)
+
+
+def bop(gamma: float) -> Entry:
+    def make(steps: int) -> Optimizer:
+        real = Adam(linear(1e-2, steps))
+        return recipes.bop(1e-8, linear(gamma, steps), real_optimizer=real)
+
+    return Entry(make, True, True)
+
+
+ENTRIES = {
+    "FilteredFlip(average=16)": Entry(lambda steps: FilteredFlip(average=16)),
+    "FilteredFlip()": Entry(lambda steps: FilteredFlip()),
+    "FilteredFlip(decay_steps)": Entry(lambda steps: FilteredFlip(decay_steps=steps), True),
+    "latent Adam, 1e-3": Entry(lambda steps: Adam(1e-3)),
+    "latent SGD, 0.1": Entry(lambda steps: SGD(0.1, momentum=0.9)),
+    "larq's Bop": Entry(lambda steps: recipes.bop(real_optimizer="adam")),
+    "Bop2ndOrder": Entry(lambda steps: recipes.bop2ndorder(real_optimizer="adam")),
+    "Diode": Entry(lambda steps: recipes.diode(real_optimizer="adam")),
+    **{f"alpha {alpha:g}, to its end": flip(alpha) for alpha in (3e-3, 1e-2, 3e-2)},
+    **{f"latent Adam {rate:g}, to its end": adam(rate) for rate in (1e-3, 1e-2, 3e-2)},
+    **{f"latent SGD {rate:g}, to its end": sgd(rate) for rate in (3.0, 30.0)},
+    **{f"Bop {gamma:g}, to its end": bop(gamma) for gamma in (1e-4, 1e-3)},
+}
+UNTUNED = [name for name, entry in ENTRIES.items() if not entry.is_mark]
+
+
+class Look(tf.keras.callbacks.Callback):
+    """Test accuracy after some epochs: as it is, recalibrated, and of averages if there are any."""
+
+    def __init__(self, epochs: tuple[int, ...], train: Any, test: Any) -> None:
+        super().__init__()
+        self.epochs, self.test = epochs, test
+        x, batch = train[0], max(32, len(train[0]) // 20)
+        some = [x[i : i + batch] for i in range(0, min(len(x), 20 * batch), batch)][:20]
+        some = [part for part in some if len(part) == batch]
+        self.recalibrate = lqf.callbacks.RecalibrateBatchNorm(some, batches=len(some))
+        self.seen: dict[int, dict[str, float]] = {}
+
+    def accuracy(self) -> float:
+        seen = self.model.evaluate(*self.test, 500, verbose=0, return_dict=True)
+        return 100 * float(seen["accuracy"])
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if epoch + 1 not in self.epochs:
+            return
+        kept = [tf.identity(weight) for weight in self.model.weights]
+        row = {"as_it_is": self.accuracy()}
+        optimizer = FilteredFlip.of(self.model)
+        if optimizer is not None and optimizer.has_averages:
+            optimizer.put_averages(self.model.trainable_variables)
+        self.recalibrate(self.model)
+        row["accuracy"] = self.accuracy()
+        for weight, value in zip(self.model.weights, kept, strict=True):
+            weight.assign(value)
+        self.seen[epoch + 1] = row
+
+
+def train(task: Task, entry: Entry, seed: int, epochs: tuple[int, ...]) -> dict[str, Any]:
+    """What was seen after some numbers of epochs, in one training."""
+    tf.keras.backend.clear_session()
+    train, test = task.data(seed)
+    steps = max(epochs) * -(-len(train[0]) // task.batch)
+    model = task.network(seed, **LATENT_KERNEL)
+    loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(entry.make(steps), loss, metrics=["accuracy"])
+    look, start = Look(epochs, train, test), time.monotonic()
+    model.fit(*train, task.batch, epochs=max(epochs), verbose=0, callbacks=[look])
+    return {"seconds": round(time.monotonic() - start), "seen": look.seen}
+
+
+def trainings(task: Task, entry: Entry) -> Iterator[tuple[int, ...]]:
+    yield from [(n,) for n in task.epochs] if entry.knows_end else [task.epochs]
+
+
+def read(name: str) -> dict[str, Any]:
+    path = machine.RESULTS / NAME / f"{name}.json"
+    return json.loads(path.read_text("utf-8"))["runs"] if path.exists() else {}
+
+
+def accuracies(name: str) -> dict[tuple[str, int], list[float]]:
+    """By entry and epochs: a number for each seed."""
+    found: dict[tuple[str, int], list[float]] = {}
+    for run, record in sorted(read(name).items()):
+        entry = run.partition(" | ")[0]
+        for epochs, row in record["seen"].items():
+            found.setdefault((entry, int(epochs)), []).append(row["accuracy"])
+    return found
+
+
+def regrets() -> dict[str, dict[tuple[str, int], float]]:
+    """By entry: its regret for each task and number of epochs, of means over seeds."""
+    found: dict[str, dict[tuple[str, int], float]] = {name: {} for name in UNTUNED}
+    for task in TASKS:
+        known = accuracies(task)
+        means = {key: statistics.mean(values) for key, values in known.items()}
+        for epochs in {epochs for _, epochs in means}:
+            best = max(mean for (_, n), mean in means.items() if n == epochs)
+            for name in UNTUNED:
+                if (name, epochs) in means:
+                    found[name][task, epochs] = best - means[name, epochs]
+    return found
+
+
+def report() -> None:
+    found = regrets()
+    cells = [(task, n) for task in TASKS for n in TASKS[task].epochs]
+    cells = [cell for cell in cells if any(cell in row for row in found.values())]
+    for task in dict.fromkeys(task for task, _ in cells):
+        print(f"\n{task}: {TASKS[task].what}")
+        lengths = [n for t, n in cells if t == task]
+        print(f"{'test accuracy, %, after epochs':38}" + "".join(f"{n:>14}" for n in lengths))
+        known = accuracies(task)
+        for name in ENTRIES:
+            values = [known.get((name, n), []) for n in lengths]
+            if any(values):
+                print(f"{name:38}" + "".join(f"{_mean(row):>14}" for row in values))
+    print(f"\n{'regret, points':38}{'mean':>8}{'worst':>8}{'cells':>8}")
+    for name, row in found.items():
+        if row:
+            mean, worst = np.mean([*row.values()]), max(row.values())
+            print(f"{name:38}{mean:>8.1f}{worst:>8.1f}{len(row):>8}")
+
+
+def _mean(values: list[float]) -> str:
+    if not values:
+        return ""
+    deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{deviation}"
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"of {', '.join(TASKS)}")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--marks", action="store_true", help="also the small grid")
+    parser.add_argument("--epochs", type=int, nargs="+", help="instead of a task's three lengths")
+    parser.add_argument("--report", action="store_true", help="train nothing")
+    args = parser.parse_args()
+    for task in args.tasks:
+        if task not in TASKS:
+            parser.error(f"there is no task {task}: choose from {', '.join(TASKS)}")
+    return args
+
+
+def main() -> None:
+    args = parse_arguments()
+    for seed in range(args.seeds if not args.report else 0):
+        for name in args.tasks or TASKS:
+            task = TASKS[name]
+            if args.epochs:
+                task = dataclasses.replace(task, epochs=tuple(args.epochs))
+            for key, entry in ENTRIES.items():
+                if entry.is_mark and not args.marks:
+                    continue
+                for epochs in trainings(task, entry):
+                    runs = read(name)
+                    run = f"{key} | {'_'.join(map(str, epochs))} epochs | seed {seed}"
+                    if run not in runs:
+                        print(name, run, flush=True)
+                        runs[run] = train(task, entry, seed, epochs)
+                        machine.write(f"{NAME}/{name}", {"runs": runs})
+    report()
+
+
+if __name__ == "__main__":
+    main()
