@@ -181,8 +181,21 @@ def test_which_values_are_kept():
     steps = packed._network.steps
     assert [s.kind for s in steps] == ["map", "binary", "binary"]  # the signs of the input first
     assert len(packed._network.tensors) == 4
+    assert [len(s.code) for s in steps] == [1, 2, 3]  # the last one adds
     inputs = np.random.default_rng(0).normal(size=(9, 4, 4, 8)).astype("float32")
     assert packed.verify(inputs, model).unexplained == 0
+
+
+def test_two_signs_of_one_sum_are_two_thresholds():
+    x = keras.Input((34,))
+    y = Q.QuantDense(CHANNELS, use_bias=False, **BINARY)(x)
+    signs = [lq.quantizers.SteSign()(batch_norm(sign * SOME)(y)) for sign in (1, -1)]
+    model = keras.Model(x, layers.concatenate(signs))
+    packed = bits(model)
+    steps = packed._network.steps
+    assert [bool(s.thresholds) for s in steps if s.kind == "map"][:3] == [False, True, True]
+    inputs = np.random.default_rng(0).normal(size=(50, 34)).astype("float32")
+    assert packed.verify(inputs, model, compiler="").outputs[0].absolute == 0.0
 
 
 def test_maxima_of_bits_are_bits_and_averages_are_of_floats():

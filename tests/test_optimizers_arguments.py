@@ -207,6 +207,16 @@ def test_schedulers_work_beside_decay_steps(digits, make_small):
     assert 0.01 < scale < 0.02  # what was set at the end of an epoch counts from the next step on
 
 
+def test_float64_coefficients_are_not_rounded():
+    keras.backend.set_floatx("float64")
+    try:
+        optimizer = FilteredFlip(alpha=3e-3, gamma=0.1, threshold=1e-9)
+        values = {name: float(value) for name, value in optimizer.coefficients.items()}
+    finally:
+        keras.backend.set_floatx("float32")
+    assert values == {"alpha": 3e-3, "gamma": 0.1, "threshold": 1e-9}
+
+
 def test_without_arguments_rates_fall_without_an_end():
     """α as 1/t, the learning rate of real weights as 1/√t: at every step what they were asked."""
     optimizer, real = FilteredFlip(), tf.Variable([0.0])

@@ -215,7 +215,15 @@ def test_a_weight_at_the_threshold_was_not_changed():
         assert float(weights[0]) == after
 
 
+class Silent(F.EMA):
+    """A filter that does not tell its output from its state."""
+
+    def output(self, state, coefficients):
+        return None
+
+
 TOLD = {  # by filter: its output after gradients of 1, 1
+    "one that does not tell": (lambda: Silent(0.5), 0.375),  # its answer to no gradient
     "EMA": (lambda: F.EMA(0.5), 0.75),
     "CascadedEMA": (lambda: F.CascadedEMA(0.5, 0.5), 0.5),
     "to a sign": (lambda: F.Cascade(F.EMA(0.5), F.Sign()), 1.0),

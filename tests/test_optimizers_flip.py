@@ -235,16 +235,6 @@ def test_float64_weights_have_float64_filters():
     np.testing.assert_array_equal(weights.numpy(), [-1, 1, 1])
 
 
-def test_float64_coefficients_are_not_rounded():
-    tf.keras.backend.set_floatx("float64")
-    try:
-        optimizer = from_zero(alpha=3e-3, gamma=0.1, threshold=1e-9)
-        values = {name: float(value) for name, value in optimizer.coefficients.items()}
-    finally:
-        tf.keras.backend.set_floatx("float32")
-    assert values == {"alpha": 3e-3, "gamma": 0.1, "threshold": 1e-9}
-
-
 def test_zeros_that_are_loaded_count_as_plus_one():
     weights = binary_variable(np.ones(4))
     optimizer = from_zero()
