@@ -151,6 +151,18 @@ def test_a_sign_of_several_values_is_of_floats():
     assert "several values are added" in " ".join(str(report).split())
 
 
+def test_two_scaled_sums_that_cancel_are_next_to_the_edge():
+    """Keras adds ± scales one by one: of such a number and its negative any sign may be left."""
+    x = keras.Input((INPUTS,))
+    known = {"input_quantizer": "ste_sign", "use_bias": False, **SCALED}
+    one, other = (Q.QuantDense(8, **known) for _ in range(2))
+    y = lq.quantizers.SteSign()(layers.add([one(x), other(x)]))
+    model = randomize(keras.Model(x, y))
+    other.set_weights([-one.get_weights()[0]])
+    inputs = np.random.default_rng(0).normal(size=(20, INPUTS)).astype("float32")
+    assert bits(model).verify(inputs, model, compiler="", allowed=0.99).near == 20
+
+
 @pytest.mark.parametrize("pool", [layers.AveragePooling2D, layers.MaxPooling2D])
 def test_signs_of_pooled_values(pool):
     """The sign of a maximum is the maximum of signs; of an average it is not their average.
