@@ -235,6 +235,7 @@ def test_without_arguments_rates_fall_without_an_end():
 REAL_RATES = {  # by what is given: the rate of real weights at first, after 50 and after 100 steps
     "decay_steps": (dict(decay_steps=100), (1e-2, 5e-3, 0.0)),
     "alpha": (dict(alpha=1e-3), (1e-3, 1e-3, 1e-3)),
+    "a large alpha": (dict(alpha=0.5), (1e-2, 1e-2, 1e-2)),
     "alpha, decay_steps": (dict(alpha=1e-3, decay_steps=100), (1e-3, 5e-4, 0.0)),
     "alpha of some layers": (dict(alpha=1e-3, filter={"a": None}), (1e-3, 1e-3, 1e-3)),
     "a schedule": (dict(alpha=decay(1e-2)), (1e-3, 1e-3, 1e-3)),

@@ -129,11 +129,11 @@ def decayed(name: str, value: Any, steps: Any) -> Any:
 
 
 def adam_beside(filter: Any, alpha: Any, decay_steps: Any) -> tf.keras.optimizers.Optimizer:
-    """Adam with a learning rate that starts at the same number as alpha, and decays with it."""
+    """Adam with a rate that starts like alpha, at 1e-2 at most, and decays with it."""
     is_free = filter is None or (isinstance(filter, Mapping) and ALL not in filter)
     if not is_free or isinstance(alpha, Schedule) or isinstance(filter, Partition):
         return tf.keras.optimizers.Adam()
-    start = _ALPHA if alpha is None else float(alpha)
+    start = _ALPHA if alpha is None else min(float(alpha), _ALPHA)
     if decay_steps is not None:
         rate = tf.keras.optimizers.schedules.PolynomialDecay(start, decay_steps, 0.0)
     else:

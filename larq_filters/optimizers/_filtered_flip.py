@@ -85,7 +85,7 @@ class FilteredFlip(Kept, Coefficients, Saving, tf.keras.optimizers.Optimizer):
             380 steps and none in 3,900. None: 0.1 for variables that are exactly ±1 in `build`,
             such as trained ones, or that are set after `build`, and 0 for others.
         real_optimizer: A Keras optimizer, its name or its config, for all variables that are not
-            binary. None: Adam, whose learning rate starts at the same number as α, as a small α
+            binary. None: Adam, whose learning rate starts like α, at 1e-2 at most: a small α
             fine-tunes. It decays linearly to 0 over `decay_steps`, and as 1/√(1 + t/390) if α is
             None, too. If α is a schedule or replaced by `filter`, it is Keras' 1e-3.
         average: c ≥ 1 of an average of the past of each variable, which takes the variable's place
