@@ -131,7 +131,7 @@ def decayed(name: str, value: Any, steps: Any) -> Any:
 def adam_beside(filter: Any, alpha: Any, decay_steps: Any) -> tf.keras.optimizers.Optimizer:
     """Adam with a rate that starts like alpha, at 1e-2 at most, and decays with it."""
     is_free = filter is None or (isinstance(filter, Mapping) and ALL not in filter)
-    if not is_free or isinstance(alpha, Schedule) or isinstance(filter, Partition):
+    if not is_free or isinstance(alpha, Schedule):
         return tf.keras.optimizers.Adam()
     start = _ALPHA if alpha is None else min(float(alpha), _ALPHA)
     if decay_steps is not None:
