@@ -1,5 +1,7 @@
 """Averages of binary and real variables over their past, and the network of averages."""
 
+import warnings
+
 import larq_filters as lqf
 
 import exact
@@ -284,6 +286,19 @@ def test_under_a_strategy(mirrored):
     assert_same(before, [r.numpy() for v in model.weights for r in local(v)])
 
 
+def test_batch_norm_that_does_not_follow_the_averages_is_said():
+    with pytest.warns(UserWarning, match="SwapAverages.*Received: average=16 without") as said:
+        trained([])
+    assert len(said) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model, _, _ = trained([swap()])
+        exact.fit(FilteredFlip(0.5, average=C))  # without batch norm
+    x, y = (a.reshape(-1, a.shape[-1]) for a in exact.batches())
+    with pytest.warns(UserWarning, match="without SwapAverages"):
+        model.fit(x, y, verbose=0)
+
+
 def test_refuses():
     model = keras.Sequential([keras.layers.Dense(1, input_shape=(2,))])
     model.compile("sgd", "mse")
@@ -302,6 +317,8 @@ def test_a_backup_of_the_averages_is_refused(tmp_path):
 def test_what_keeps_the_weights_that_train_is_told(swap_on_epoch):
     early = keras.callbacks.EarlyStopping(restore_best_weights=True)
     callback = swap(swap_on_epoch=swap_on_epoch)
-    callbacks = keras.callbacks.CallbackList([early, callback])
+    model = keras.Sequential([exact.lq.layers.QuantDense(1, input_shape=(2,))])
+    model.compile(FilteredFlip(average=16), "mse")
+    callbacks = keras.callbacks.CallbackList([early, callback], model=model)
     with pytest.warns(UserWarning, match="EarlyStopping beside SwapAverages"):
         callbacks.on_train_begin()

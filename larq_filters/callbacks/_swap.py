@@ -113,6 +113,7 @@ class SwapAverages(tf.keras.callbacks.Callback):
                 "averages: let them come after SwapAverages(swap_on_epoch=True). Received: "
                 f"{', '.join(blind)} beside SwapAverages(swap_on_epoch={self.swap_on_epoch})",
             )
+        self._optimizer.recalibrates = True
 
     @override
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -141,6 +142,7 @@ class SwapAverages(tf.keras.callbacks.Callback):
         if not self._kept:  # else at the last epoch's end
             self._recalibrate(self.model)
         self._kept, self._ready = [], None
+        self._optimizer.recalibrates = False
 
 
 def _saves(callback: tf.keras.callbacks.Callback) -> bool:

@@ -1,7 +1,9 @@
 """What FilteredFlip keeps for each variable: to be looked at, and at the end put in its place."""
 
+import re
 from collections.abc import Sequence
 
+from larq_filters._warnings import warn
 from larq_filters.optimizers._averages import Averages
 from larq_filters.optimizers._binaries import Binaries
 from larq_filters.optimizers._coefficients import Coefficients
@@ -16,7 +18,10 @@ class Kept(Coefficients, tf.keras.optimizers.Optimizer):
 
     _averages: Averages
     _binaries: Binaries
+    _average: float | None
     _real_optimizer: tf.keras.optimizers.Optimizer
+    recalibrates = False
+    """Whether a callback recalibrates batch norm for the averages when training ends."""
 
     def slots(self, variable: tf.Variable) -> dict[str, tf.Variable]:
         """The filter's state for a binary variable, by slot name; empty for a real one."""
@@ -51,7 +56,8 @@ class Kept(Coefficients, tf.keras.optimizers.Optimizer):
         """At the end of training: averages take the place of variables.
 
         Warns:
-            UserWarning: α had decayed to 0 before, or a coefficient was set outside its range.
+            UserWarning: α had decayed to 0 before, a coefficient was set outside its range, or
+                batch norm does not follow the averages.
         """
         self._warn_of_coefficients()
         self._real_optimizer.finalize_variable_values(
@@ -59,3 +65,15 @@ class Kept(Coefficients, tf.keras.optimizers.Optimizer):
         )
         if tf.keras.backend.get_value(self.iterations):
             self.put_averages(var_list)
+            if self.has_averages and not self.recalibrates and _are_normalized(var_list):
+                warn(
+                    "the averages are in place, and the moving averages of batch norm are still "
+                    "those of the last weights, which costs accuracy: train with "
+                    "callbacks.SwapAverages(data), or call callbacks.RecalibrateBatchNorm(data)"
+                    f"(model) now. Received: average={self._average:g} without SwapAverages",
+                )
+
+
+def _are_normalized(variables: Sequence[tf.Variable]) -> bool:
+    """Whether some are those of a normalization, by the names that Keras gives them."""
+    return any(re.search(r"(^|/)(gamma|beta)(:|$)", variable.name) for variable in variables)
