@@ -131,7 +131,8 @@ def test_life_events(tmp_path):
     assert_fits(output)
     lost = record["lost"]["compiled"]["EMA"]
     assert lost.keys() == set(events) and lost["fine_tune"] < 1e-3
-    assert lost["restore_best"] < 0.05  # of 1.2 % in a step that is not disturbed
+    # As in a step that nothing disturbs; a filter that lost its state flips half of all.
+    assert lost["restore_best"] < lost["resume"] + 0.1
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import assert_one_sentence, binary_variable, slow_but, train
+from helpers import assert_one_sentence, assert_same, binary_variable, model_state, slow_but, train
 
 FilteredFlip = lqf.optimizers.FilteredFlip
 F = lqf.filters
@@ -578,6 +578,26 @@ def test_keras_finds_it_by_name():
     model = keras.Sequential([keras.layers.Dense(1, input_shape=(1,))])
     model.compile("FilteredFlip")
     assert type(model.optimizer) is FilteredFlip
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize(
+    "make",
+    [lambda: "FilteredFlip", FilteredFlip, lambda: FilteredFlip(average=16, gamma=None)],
+    ids=["name", "default", "averages"],
+)
+def test_what_is_compiled_by_default_is_loaded(make, suffix, digits, make_small, tmp_path):
+    model = make_small(make())
+    x, y = digits[0][:64], digits[1][:64]
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path / f"model{suffix}")
+    loaded = keras.models.load_model(tmp_path / f"model{suffix}")
+    assert type(loaded.optimizer) is FilteredFlip
+    assert_same(model_state(loaded), model_state(model))
+    for one in (model, loaded):
+        one.fit(x, y, verbose=0, shuffle=False)
+    assert_same(model_state(loaded), model_state(model))
 
 
 def test_repr_says_what_was_set():

@@ -6,7 +6,7 @@ from typing import Any
 
 from larq_filters import _layers
 from larq_filters._numbers import Coefficient, call
-from larq_filters._serialization import register
+from larq_filters._serialization import register, register_by_name
 from larq_filters.filters import Filter
 from larq_filters.optimizers import _arguments
 from larq_filters.optimizers._averages import Averages
@@ -23,6 +23,7 @@ from typing_extensions import override
 _GAMMA = _arguments.Default(1e-1)
 
 
+@register_by_name
 @register
 class FilteredFlip(Kept, Coefficients, Saving, tf.keras.optimizers.Optimizer):
     r"""Flips a binary weight when its filtered gradient points against it.
@@ -324,7 +325,3 @@ class FilteredFlip(Kept, Coefficients, Saving, tf.keras.optimizers.Optimizer):
     ) -> None:
         """Excludes real variables from the weight decay of the real optimizer, as in Keras."""
         self._real_optimizer.exclude_from_weight_decay(var_list=var_list, var_names=var_names)
-
-
-# So that `compile("FilteredFlip")` finds it, as it finds "Adam".
-tf.keras.utils.get_custom_objects()["FilteredFlip"] = FilteredFlip

@@ -3,12 +3,13 @@
 from typing import Any
 
 from larq_filters._numbers import positive
-from larq_filters._serialization import register
+from larq_filters._serialization import register, register_by_name
 
 import tensorflow as tf
 from typing_extensions import override
 
 
+@register_by_name
 @register
 class InverseSquareRootDecay(tf.keras.optimizers.schedules.LearningRateSchedule):
     """η_t = η₀/√(1 + t/s): a learning rate that is good at any length of the training.
