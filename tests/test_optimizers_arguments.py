@@ -317,7 +317,7 @@ RATES = {  # what is called the learning rate of each
     "EMA": (F.EMA(0.25), 0.25),
     "CascadedEMA": (F.CascadedEMA(0.25, 0.5), 0.25),
     "Diode": (F.Cascade(F.EMA(0.5), F.Sign(), F.EMA(0.25)), 0.25),
-    "NormalizedEMA": (F.NormalizedEMA(0.5, 0.25), 0.25),
+    "NormalizedEMA": (F.NormalizedEMA(0.5, 0.25), 0.5),
     "latent Adam": (lqf.recipes.from_adam(0.25), 0.25),
     "latent SGD": (lqf.recipes.from_sgd(0.25, 0.5), 0.25 / 0.5),
     "coupled SGD": (lqf.recipes.from_sgd(0.25, 0.5, 0.1, decoupled=False, clip=1.0), 0.25),
@@ -340,8 +340,13 @@ def test_every_filter_has_a_learning_rate(name, digits, make_small, tmp_path):
     assert callable(getattr(optimizer, "_learning_rate", None)) or optimizer._learning_rate == rate
     scheduler = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
     if name in ("IIR", "Sign"):
-        with pytest.raises(AttributeError, match="no coefficient that can be set"):
-            optimizer.learning_rate = 0.5
+        for refused in (
+            lambda: setattr(optimizer, "learning_rate", 0.5),
+            lambda: model.fit(x, y, verbose=0, callbacks=[scheduler]),
+        ):
+            assert_one_sentence(refused, AttributeError, "no coefficient that can be set")
+        kept = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate)
+        model.fit(x, y, verbose=0, callbacks=[kept])
         return
     model.fit(x, y, verbose=0, callbacks=[scheduler])
     assert float(optimizer.learning_rate) == rate / 2
@@ -716,3 +721,35 @@ def test_warnings_point_at_the_line_of_the_user(digits):
     with pytest.warns(UserWarning, match="never forgets its start") as caught:
         F.IIR([0.1], [1.0, -1.0])
     assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("value, kept", [(5.0, 1.0), (-0.5, 0.0)])
+def test_a_leak_out_of_range_is_limited(value, kept):
+    variable = binary_variable(np.ones(4))
+    decay = keras.optimizers.schedules.PolynomialDecay(value, 100)
+    optimizer = FilteredFlip(filter=F.Integrator(0.5, leak=decay))
+    with pytest.warns(UserWarning, match=f"leak={value:g}"):
+        list(train(optimizer, [variable], np.ones((1, 1, 4), "float32")))
+        optimizer.finalize_variable_values([variable])
+    assert float(optimizer.coefficients["leak"]) == kept
+
+
+def test_nan_before_the_first_step_is_the_value_that_was_given():
+    variable = binary_variable(np.ones(4))
+    optimizer = FilteredFlip(0.25, 0.5)
+    keras.backend.set_value(optimizer.learning_rate, np.nan)
+    with pytest.warns(UserWarning, match="alpha=nan"):
+        list(train(optimizer, [variable], np.ones((1, 1, 4), "float32")))
+        optimizer.finalize_variable_values([variable])
+    assert float(optimizer.alpha) == 0.25
+
+
+def test_a_normalized_filter_is_scheduled_by_gamma():
+    """σ alone changes no sign: a learning rate that sets it would be ignored."""
+    variable = binary_variable(np.ones(4))
+    optimizer = lqf.recipes.bop2ndorder(1e-6, 0.25, 0.125)
+    keras.backend.set_value(optimizer.learning_rate, 0.5)
+    list(train(optimizer, [variable], np.ones((1, 1, 4), "float32")))
+    assert float(optimizer.gamma) == 0.5 and float(optimizer.sigma) == 0.125
+    optimizer.sigma = 0.25
+    assert float(optimizer.coefficients["sigma"]) == 0.25

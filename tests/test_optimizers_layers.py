@@ -130,7 +130,10 @@ def test_coefficients_by_layer(two):
         "alpha", "f*/alpha", "gamma", "second/alpha", "threshold",
     ]  # fmt: skip
     list(train(optimizer, variables, gradients[:1]))
-    optimizer.alpha = 0.03
+    assert_one_sentence(  # and not that of a filter that trains nothing
+        lambda: setattr(optimizer, "alpha", 0.5), AttributeError, "more than one coefficient"
+    )
+    optimizer.coefficients["alpha"].assign(0.03)
     optimizer.coefficients["f*/alpha"].assign(0.25)
     assert optimizer.filter["f*"] == F.EMA(0.25)
     np.testing.assert_allclose(optimizer.filter["*"].alpha, 0.03)
@@ -141,7 +144,7 @@ def test_coefficients_by_layer(two):
     list(train(optimizer, variables, gradients[2:4]))
     values = [float(optimizer.coefficients[k]) for k in ("f*/alpha", "second/alpha", "alpha")]
     scheduled = 2 * (1 - 1 / 200) * (1 - 3 / 200) / (1 - 2 / 200)  # from twice its last value on
-    np.testing.assert_allclose(values, [0.5, 0.5 * scheduled, 0.06], rtol=1e-5)
+    np.testing.assert_allclose(values, [0.5, 0.5 * scheduled, 0.03], rtol=1e-5)
 
 
 def test_a_scheduler_reaches_the_layers(two):
@@ -285,3 +288,23 @@ def test_labels_of_functions():
     filters = {(lambda v: False): F.EMA(0.1), (lambda v: True): F.EMA(0.2), is_large: F.EMA(0.3)}
     optimizer = FilteredFlip(filter=filters)
     assert set(optimizer.coefficients) >= {"<lambda>/alpha", "<lambda>#2/alpha", "is_large/alpha"}
+
+
+def test_a_filter_that_trains_nothing_has_no_learning_rate(two):
+    variables, gradients = two
+    optimizer = FilteredFlip(filter={"first": None, "second": F.IIR([0.5], [1.0, -0.5])})
+    list(train(optimizer, variables, gradients[:2]))
+    assert_one_sentence(
+        lambda: keras.backend.set_value(optimizer.learning_rate, 0.01), AttributeError, "can be set"
+    )
+    assert_one_sentence(
+        lambda: setattr(optimizer, "alpha", 0.5), AttributeError, "no coefficient 'alpha'"
+    )
+
+
+def test_the_learning_rate_of_a_cascade_is_that_of_its_last_stage():
+    variable = binary_variable(np.ones(4))
+    optimizer = FilteredFlip(filter=F.Cascade(F.EMA(0.5), F.EMA(0.25)))
+    keras.backend.set_value(optimizer.learning_rate, 0.125)
+    list(train(optimizer, [variable], np.ones((2, 1, 4), "float32")))
+    assert optimizer.filter == F.Cascade(F.EMA(0.5), F.EMA(0.125))

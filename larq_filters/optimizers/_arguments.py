@@ -83,7 +83,7 @@ def current(key: str, value: float) -> float:
     name = short_name(key)
     if name == "threshold":
         return threshold(value)
-    if name in ("alpha", "gamma", "sigma"):
+    if name in ("alpha", "gamma", "sigma", "leak"):
         return value if value == 0.0 else share(name, value)
     return not_negative(name, value)
 

@@ -11,6 +11,8 @@ from larq_filters.optimizers._partition import ALL, Partition
 
 import tensorflow as tf
 
+_NO_RATE = "this filter has no coefficient that can be set while training"
+
 
 class Coefficients:
     """The coefficients of FilteredFlip: a variable for each, by its name in the filter.
@@ -19,8 +21,9 @@ class Coefficients:
     of its schedule, which continues from the new value. Where the schedule is 0 there is nothing to
     scale, and the new value is used as it is.
 
-    With filters by layer, the learning rate is that of the first filter. Setting it scales the
-    rates of all filters.
+    The learning rate of a filter is α (of the last stage, if there are several), or the rate of an
+    `Integrator`, or else γ, or else another coefficient. With filters by layer, it is that of the
+    first filter that trains something. Setting it scales the learning rates of all filters.
     """
 
     iterations: tf.Variable
@@ -37,6 +40,7 @@ class Coefficients:
             key: value(self.iterations) if isinstance(value, Schedule) else value
             for key, value in given.items()
         }
+        self._first = self._no_dependency({k: float(v) for k, v in values.items()})
         with tf.init_scope():
             self._coefficients = {
                 key: _settable.make(key, value, dtype) for key, value in values.items()
@@ -54,10 +58,11 @@ class Coefficients:
             )
             limited = {key: _settable.make(f"{key}_outside", 0.0, dtype) for key in given}
             self._outside = self._no_dependency(limited)  # the last value that had to be limited
-            rates = [key for key in given if _arguments.short_name(key) in ("alpha", "rate")]
-            first = [values[key] for key in self._rate_keys()[-1:] if len(rates) > 1]
+            rates = list(self._rates().values())
+            first = [values[key] for key in rates[:1] if len(rates) > 1]
             shared = [_settable.make("learning_rate", value, dtype) for value in 2 * first]
             self._shared = self._no_dependency(shared)
+            self._unsettable = self._no_dependency(_settable.constant(1.0, _NO_RATE))
         self._said_ended = False
 
     def _follow_schedules(self) -> None:
@@ -73,15 +78,20 @@ class Coefficients:
             if limit is not None:  # or at most as far beyond it as what was given
                 limited = tf.clip_by_value(value, min(0.0, given), max(limit, given))
                 last = self._before[key]
-                last = tf.where(tf.math.is_finite(last), last, tf.zeros_like(last))
+                last = tf.where(tf.math.is_finite(last), last, self._first[key])
                 limited = tf.where(tf.math.is_nan(value), last, limited)
                 self._outside[key].assign(tf.where(limited != value, value, self._outside[key]))
                 value = limited
             _settable.write(variable, value)
             if key in self._marks:
                 self._marks[key].assign(0.0)
-        for variable in self._shared:
-            variable.assign(self._coefficients[self._rate_keys()[-1]])
+        self._tell_rate()
+
+    def _tell_rate(self) -> None:
+        key = self._rate_key()
+        if key is not None:
+            for variable in self._shared:
+                variable.assign(self._coefficients[key])
 
     def _share_rate(self) -> None:
         """With several rates, the learning rate is one of its own: what sets it scales them all."""
@@ -93,9 +103,9 @@ class Coefficients:
             tf.math.divide_no_nan(rate, written),
             tf.ones_like(rate),
         )
-        for key, variable in self._coefficients.items():
-            if _arguments.short_name(key) in ("alpha", "rate"):
-                _settable.write(variable, factor * variable)
+        for key in self._rates().values():
+            variable = self._coefficients[key]
+            _settable.write(variable, factor * variable)
         self._shared[1].assign(rate)
 
     def _scheduled(self, key: str, schedule: Schedule, variable: tf.Variable) -> tf.Tensor:
@@ -140,36 +150,29 @@ class Coefficients:
         """The variables that hold the filter's coefficients and the threshold, by name."""
         return dict(self._coefficients)
 
-    @property
-    def alpha(self) -> tf.Variable:
-        """α of the filter as it is now; setting it scales the rest of a schedule."""
-        return self._coefficients[self._key("alpha")]
-
-    @alpha.setter
-    def alpha(self, value: float) -> None:
-        self._set("alpha", value)
+    alpha = _settable.named("alpha", "α of the filter")
+    gamma = _settable.named("gamma", "γ of the filter")
+    sigma = _settable.named("sigma", "σ of the filter, where it is normalized")
+    threshold = _settable.named("threshold", "τ")
 
     @property
     def learning_rate(self) -> tf.Variable | tf.Tensor:
         """The learning rate for Keras' callbacks and trackers, for every filter.
 
         It is α (of the last stage, if there are several), or the rate of an `Integrator`, or else
-        another coefficient. Without coefficients, it is the constant 1. With filters by layer, it
-        is that of the first filter, and setting it scales the rates of all.
+        γ, or else another coefficient. Without coefficients, it is 1 and cannot be set. With
+        filters by layer, it is that of the first filter, and setting it scales the rates of all.
         """
-        if self._shared:
-            return self._shared[0]
         key = self._rate_key()
-        return tf.constant(1.0) if key is None else self._coefficients[key]
+        if key is None:
+            return self._unsettable
+        return self._shared[0] if self._shared else self._coefficients[key]
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
         key = self._rate_key()
         if key is None:
-            raise AttributeError(
-                "this filter has no coefficient that can be set while training. "
-                f"Received: learning_rate={value!r}"
-            )
+            raise AttributeError(f"{_NO_RATE}. Received: learning_rate={value!r}")
         if self._shared:
             self._shared[0].assign(_arguments.current(key, float(value)))
         else:
@@ -183,40 +186,27 @@ class Coefficients:
         return 1.0 if key is None else self._given[key]  # TensorBoard looks for a schedule here
 
     def _rate_key(self) -> str | None:
-        return next(reversed(self._rate_keys()), None)
+        return next(iter(self._rates().values()), None)
 
-    def _rate_keys(self) -> list[str]:
-        """The rates of one filter, or its other coefficients if it has none."""
-        keys = [key for key in self._given if key != "threshold"]
-        rates = [key for key in keys if _arguments.short_name(key) in ("alpha", "rate")]
-        own = self._of_used(rates or keys)
-        return [key for key in own if _label(key) == _label(own[0])]
+    def _rates(self) -> dict[str, str]:
+        """The coefficient of each filter that is its learning rate, by the filter's label."""
+        rates: dict[str, str] = {}
+        keys = self._of_used([key for key in self._given if key != "threshold"])
+        for names in (None, ("gamma",), ("alpha", "rate")):  # the later ones and stages count
+            found = [key for key in keys if names is None or _arguments.short_name(key) in names]
+            rates |= {_label(key): key for key in found}
+        return rates
 
     def _of_used(self, keys: list[str]) -> list[str]:
         """Of keys, those of filters that train something; all, if that is not known yet."""
         used = self._filters.used
-        return [key for key in keys if _label(key) in used] or keys
-
-    @property
-    def gamma(self) -> tf.Variable:
-        """γ of the filter as it is now; setting it scales the rest of a schedule."""
-        return self._coefficients[self._key("gamma")]
-
-    @gamma.setter
-    def gamma(self, value: float) -> None:
-        self._set("gamma", value)
-
-    @property
-    def threshold(self) -> tf.Variable:
-        """τ as it is now; setting it scales the rest of a schedule."""
-        return self._coefficients["threshold"]
-
-    @threshold.setter
-    def threshold(self, value: float) -> None:
-        self._set("threshold", value)
+        return [key for key in keys if _label(key) in used] if used else keys
 
     def _key(self, name: str) -> str:
+        if name == "threshold" or (name in self._coefficients and {"/", "."} & set(name)):
+            return name
         keys = [key for key in self._coefficients if _arguments.short_name(key) == name]
+        keys = self._of_used(keys)
         keys = [key for key in keys if "/" not in key] or keys
         if len(keys) != 1:
             raise AttributeError(
@@ -227,7 +217,7 @@ class Coefficients:
         return keys[0]
 
     def _set(self, name: str, value: float) -> None:
-        key = name if name in self._coefficients else self._key(name)
+        key = self._key(name)
         given = self._given[key]
         if isinstance(value, Schedule):
             raise TypeError(
@@ -288,8 +278,7 @@ class Coefficients:
         ):
             for key, value in values.items():
                 _settable.write(variables[key], value)
-        for variable in self._shared:
-            variable.assign(self._coefficients[self._rate_keys()[-1]])
+        self._tell_rate()
 
     def _warn_of_coefficients(self) -> None:
         """Says so where a training went on after its α had reached 0, or one was out of range."""
@@ -301,18 +290,23 @@ class Coefficients:
                 self._outside[key].assign(0.0)
             warn(
                 "a schedule or a callback set a coefficient outside its range, and the nearest "
-                "value was used, or for NaN the last one: alpha, gamma and sigma are in [0, 1], "
-                "rates and the threshold are 0 or more. "
+                "value was used, or for NaN the last one: alpha, gamma, sigma and leak are in "
+                "[0, 1], rates and the threshold are 0 or more. "
                 f"Received: {', '.join(f'{key}={value:g}' for key, value in outside.items())}",
             )
         steps = int(read(self.iterations))
-        keys = [key for key in self._given if _arguments.short_name(key) in ("alpha", "rate")]
-        alphas = [key for key in self._of_used(keys) if key in self._written]
-        ended = [key for key in alphas if float(read(self._coefficients[key])) == 0.0]
+        rates = set(self._rates().values())
+        stop = [
+            key
+            for key in self._of_used(list(self._given))
+            if (name := _arguments.short_name(key)) in ("alpha", "rate")
+            or (name == "gamma" and key in rates)
+        ]
+        ended = [k for k in stop if k in self._written and not float(read(self._coefficients[k]))]
         if steps > 1 and ended and not self._said_ended:
             self._said_ended = True
             given = ", ".join(f"{key}={call(self._given[key])}" for key in ended)
-            layers = "" if len(ended) == len(self._of_used(keys)) else " of these layers"
+            layers = "" if len(ended) == len(stop) else " of these layers"
             names = " and ".join(sorted({_arguments.short_name(key) for key in ended}))
             warn(
                 f"{names} had decayed to 0 before training ended, and no weight"

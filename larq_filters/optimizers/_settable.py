@@ -9,7 +9,10 @@ from larq_filters.optimizers._arguments import short_name
 import tensorflow as tf
 
 # The largest value that a coefficient can have, by its short name; the smallest is 0.
-_LIMITS = {"alpha": 1.0, "gamma": 1.0, "sigma": 1.0, "rate": math.inf, "threshold": math.inf}
+_LIMITS = {
+    **dict.fromkeys(("alpha", "gamma", "sigma", "leak"), 1.0),
+    **dict.fromkeys(("rate", "threshold"), math.inf),
+}
 
 
 def limit(key: str) -> float | None:
@@ -22,6 +25,28 @@ def make(key: str, value: Any, dtype: str) -> tf.Variable:
     # tf.cast alone would take a Python float through float32.
     value = tf.cast(value, dtype) if tf.is_tensor(value) else tf.constant(value, dtype)
     return tf.Variable(value, name=re.sub(r"\W", "_", key), trainable=False)
+
+
+def named(name: str, meaning: str) -> Any:
+    """A property of an optimizer: the variable of the coefficient of that name."""
+    return property(
+        lambda self: self._coefficients[self._key(name)],
+        lambda self, value: self._set(name, value),
+        doc=f"{meaning} as it is now; setting it scales the rest of a schedule.",
+    )
+
+
+def constant(value: float, reason: str) -> tf.Variable:
+    """A variable that refuses another value than its own, as callbacks set it."""
+    variable = tf.Variable(value, trainable=False)
+
+    def refuse(new: Any, *args: Any, **kwargs: Any) -> Any:
+        if float(new) != value:
+            raise AttributeError(f"{reason}. Received: learning_rate={float(new):g}")
+        return variable
+
+    vars(variable)["assign"] = refuse
+    return variable
 
 
 def mark(variable: tf.Variable) -> tf.Variable:
