@@ -286,6 +286,32 @@ def test_under_a_strategy(mirrored):
     assert_same(before, [r.numpy() for v in model.weights for r in local(v)])
 
 
+class Worse(keras.callbacks.Callback):
+    """The first epoch is the best."""
+
+    def on_epoch_end(self, epoch, logs):
+        logs["worse"] = epoch
+
+
+@pytest.mark.parametrize("when", ["training ends", "an epoch ends"])
+def test_the_averages_of_the_best_epoch_stay(when):
+    """Keras' EarlyStopping restores them when training ends; others at once."""
+    seen = []
+    keep = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda *_: seen.append(keep.model.get_weights())
+    )
+    early = keras.callbacks.EarlyStopping("worse", patience=1, restore_best_weights=True)
+    if when == "an epoch ends":
+        early = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda *_: early.model.set_weights(seen[0])
+        )
+    model, history, _ = trained([swap(swap_on_epoch=True), Worse(), keep, early])
+    assert len(history["loss"]) == len(seen) == 2 and not np.array_equal(seen[0][0], seen[1][0])
+    assert_same(model.get_weights(), seen[0])
+    model.evaluate(*(a.reshape(-1, a.shape[-1]) for a in exact.batches()), verbose=0)
+    assert_same(model.get_weights(), seen[0])
+
+
 def test_batch_norm_that_does_not_follow_the_averages_is_said():
     with pytest.warns(UserWarning, match="SwapAverages.*Received: average=16 without") as said:
         trained([])

@@ -74,6 +74,7 @@ class SwapAverages(tf.keras.callbacks.Callback):
         """Puts the averages in place and recalibrates batch norm, until `take_out`."""
         if self._kept:
             return
+        self._optimizer.averages_are_in = True
         steps = int(tf.keras.backend.get_value(self._optimizer.iterations))
         self._kept = self._values()
         if self._ready and self._ready[0] == steps:
@@ -88,6 +89,7 @@ class SwapAverages(tf.keras.callbacks.Callback):
         """Puts all weights back, bit for bit as they were before `put_in`."""
         _assign(self._kept)
         self._kept = []
+        self._optimizer.averages_are_in = False
 
     def _values(self) -> _Values:
         local = self.model.distribute_strategy.experimental_local_results
@@ -138,11 +140,14 @@ class SwapAverages(tf.keras.callbacks.Callback):
 
     @override
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Leaves the averages in place, with batch norm recalibrated for them."""
+        """Leaves the averages in place, with batch norm recalibrated for them.
+
+        Or what a callback has restored after them, such as the averages of the best epoch.
+        """
         if not self._kept:  # else at the last epoch's end
             self._recalibrate(self.model)
         self._kept, self._ready = [], None
-        self._optimizer.recalibrates = False
+        self._optimizer.recalibrates = self._optimizer.averages_are_in = False
 
 
 def _saves(callback: tf.keras.callbacks.Callback) -> bool:

@@ -93,7 +93,8 @@ class FilteredFlip(Kept, Coefficients, Saving, tf.keras.optimizers.Optimizer):
             when `fit` ends; of a binary variable, its sign does. After t steps the newest value has
             the weight c/(t + c), so the mean age is t/(c + 1). 16 was good while bits still flip.
             `callbacks.SwapAverages` recalibrates batch norm for the averages, and validates with
-            them. None: no averages.
+            them. Weights that are set in mid-training do not change their averages: give a network
+            that you load a new optimizer. None: no averages.
         state_dtype: "bfloat16" halves the memory of the filters' state, with stochastic rounding,
             which is unbiased. Rounding to the nearest would lose the small steps of a small α.
             None: float32, or float64 for float64 variables.

@@ -22,6 +22,8 @@ class Kept(Coefficients, tf.keras.optimizers.Optimizer):
     _real_optimizer: tf.keras.optimizers.Optimizer
     recalibrates = False
     """Whether a callback recalibrates batch norm for the averages when training ends."""
+    averages_are_in = False
+    """Whether a callback has put averages in place, which then stay when training ends."""
 
     def slots(self, variable: tf.Variable) -> dict[str, tf.Variable]:
         """The filter's state for a binary variable, by slot name; empty for a real one."""
@@ -63,7 +65,7 @@ class Kept(Coefficients, tf.keras.optimizers.Optimizer):
         self._real_optimizer.finalize_variable_values(
             [v for v in var_list if v not in self._binaries]
         )
-        if tf.keras.backend.get_value(self.iterations):
+        if tf.keras.backend.get_value(self.iterations) and not self.averages_are_in:
             self.put_averages(var_list)
             if self.has_averages and not self.recalibrates and _are_normalized(var_list):
                 warn(
