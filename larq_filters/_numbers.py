@@ -35,16 +35,16 @@ def leak(name: str, value: Any) -> Coefficient:
 
 def below_one(name: str, value: Any) -> float:
     """A number in [0, 1)."""
-    value = number(name, value)
-    if isinstance(value, Schedule) or not 0.0 <= value < 1.0:
+    value = real(name, value)
+    if not 0.0 <= value < 1.0:
         raise ValueError(f"{name} must be a number in [0, 1). Received: {name}={value}")
     return value
 
 
 def not_negative(name: str, value: Any) -> float:
     """A finite number from 0 on."""
-    value = number(name, value)
-    if isinstance(value, Schedule) or not 0.0 <= value < math.inf:
+    value = real(name, value)
+    if not 0.0 <= value < math.inf:
         raise ValueError(f"{name} must be a finite number, 0 or more. Received: {name}={value}")
     return value
 
@@ -56,9 +56,7 @@ def rate(name: str, value: Any) -> Coefficient:
 
 def positive(name: str, value: Any) -> float:
     """A finite number above 0."""
-    value = number(name, value)
-    if isinstance(value, Schedule):
-        raise TypeError(f"{name} must be a number. Received: {name}={value!r}")
+    value = real(name, value)
     if not 0.0 < value < math.inf:
         raise ValueError(f"{name} must be positive and finite. Received: {name}={value:g}")
     return value
@@ -68,11 +66,14 @@ def number(name: str, value: Any) -> Coefficient:
     """A Python float or a schedule."""
     if isinstance(value, Schedule):
         return value
+    schedule = " or a tf.keras.optimizers.schedules.LearningRateSchedule"
+    return real(name, value, or_else=schedule)
+
+
+def real(name: str, value: Any, or_else: str = "") -> float:
+    """A Python float; `or_else` says what else could have been given."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(
-            f"{name} must be a number or a tf.keras.optimizers.schedules.LearningRateSchedule. "
-            f"Received: {name}={value!r}"
-        )
+        raise TypeError(f"{name} must be a number{or_else}. Received: {name}={call(value)}")
     return float(value)
 
 
@@ -111,7 +112,7 @@ def fixed(value: Coefficient) -> float:
     if isinstance(value, Schedule):
         raise ValueError(
             "a filter with a schedule has no fixed response. Take the filter at one step with "
-            f"`at(step)`. Received: {value!r}"
+            f"`at(step)`. Received: {call(value)}"
         )
     return value
 
@@ -134,10 +135,26 @@ def call(value: Any) -> str:
 
 @register
 class Scaled(Schedule):
-    """A schedule times a number."""
+    """A schedule times a number: k·s(t).
+
+    It is what becomes of a schedule when its coefficient is set, and in a recipe's filter of the
+    product of a learning rate and another number.
+
+    Args:
+        schedule: s, a Keras schedule.
+        factor: k.
+
+    Example:
+        >>> halved = tf.keras.optimizers.schedules.PolynomialDecay(0.5, 100, 0.0)
+        >>> [float(lqf.optimizers.Scaled(halved, factor=0.5)(t)) for t in (0, 50)]
+        [0.25, 0.125]
+    """
 
     def __init__(self, schedule: Schedule, factor: float) -> None:
         self.schedule, self.factor = schedule, factor
+
+    def __repr__(self) -> str:
+        return f"Scaled({call(self.schedule)}, factor={self.factor!r})"
 
     def __call__(self, step: Any) -> Any:
         """The value at a step."""

@@ -273,3 +273,6 @@ def test_a_logger_before_it_sees_nothing_and_is_named(tmp_path):
         warnings.simplefilter("error", UserWarning)
         exact.fit(FilteredFlip(0.05), [lqf.callbacks.FlipRatio(), logger()])
     assert "flip_ratio" in (tmp_path / "log.csv").read_text()
+    theirs = type("WandbMetricsLogger", (keras.callbacks.Callback,), {"__module__": "wandb.keras"})
+    with pytest.warns(UserWarning, match="WandbMetricsLogger before FlipRatio"):
+        exact.fit(FilteredFlip(0.05), [theirs(), lqf.callbacks.FlipRatio()])

@@ -289,6 +289,25 @@ def test_a_value_out_of_range_leaves_the_rest_of_a_schedule_in_it(value, used):
         optimizer.finalize_variable_values([weights])
 
 
+def test_decay_steps_of_any_type_are_whole():
+    for steps in (40, 40.0, np.float32(40), np.int64(40)):
+        assert FilteredFlip(decay_steps=steps).filter.alpha.decay_steps == 40
+
+
+def test_a_decay_that_ended_is_said_after_the_first_epoch(digits, make_small):
+    said = []
+
+    class Look(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            said.append(len(warned))
+
+    model = make_small(FilteredFlip(decay_steps=2))
+    x, y = digits[0][:128], digits[1][:128]
+    with pytest.warns(UserWarning, match="decayed to 0 before training ended") as warned:
+        model.fit(x, y, epochs=3, verbose=0, callbacks=[lqf.callbacks.FlipRatio(), Look()])
+    assert said == [1, 1, 1] and len(warned) == 1
+
+
 def test_a_decay_that_ended_too_early_is_said(digits, make_small):
     model = make_small(FilteredFlip(decay_steps=5))
     with pytest.warns(UserWarning, match="decayed to 0 before training ended"):
@@ -575,6 +594,15 @@ BAD = {
     "use_ema": (lambda: FilteredFlip(use_ema=True), ValueError, "use_ema=True"),
     "learning rate": (lambda: FilteredFlip(learning_rate=0.1), ValueError, "learning_rate=0.1"),
     "lr": (lambda: FilteredFlip(lr=0.1), ValueError, "lr=0.1"),
+    "lr of 0": (lambda: FilteredFlip(lr=0.0), ValueError, "lr=0.0"),
+    "learning rate of 0": (lambda: FilteredFlip(learning_rate=0), ValueError, "learning_rate=0"),
+    "ema_overwrite_frequency": (
+        lambda: FilteredFlip(ema_overwrite_frequency=3),
+        ValueError,
+        "Set `average`",
+    ),
+    "inertia, a word": (lambda: FilteredFlip(inertia="a"), TypeError, "a number. Received"),
+    "average, a word": (lambda: FilteredFlip(average="a"), TypeError, "a number. Received"),
 }
 
 
@@ -753,3 +781,16 @@ def test_a_normalized_filter_is_scheduled_by_gamma():
     assert float(optimizer.gamma) == 0.5 and float(optimizer.sigma) == 0.125
     optimizer.sigma = 0.25
     assert float(optimizer.coefficients["sigma"]) == 0.25
+
+
+def test_repr_of_a_schedule_that_was_scaled_makes_it_again():
+    optimizer = FilteredFlip(decay_steps=10)
+    optimizer.alpha = 0.001
+    names = {**vars(F), **vars(lqf.optimizers), **vars(keras.optimizers.schedules)}
+    for filter in (
+        optimizer.filter,
+        lqf.recipes.from_sgd(keras.optimizers.schedules.CosineDecay(0.1, 50), 0.9, 1e-2),
+    ):
+        again = eval(repr(filter), dict(names))
+        for step in (0, 3, 9):
+            assert again.at(step) == filter.at(step)

@@ -261,7 +261,11 @@ def test_errors_say_the_way_out(two):
     refuse = lambda filter, kind, text, **kw: assert_one_sentence(  # noqa: E731
         lambda: FilteredFlip(filter=filter, **kw).build(variables), kind, text
     )
-    refuse({"third": ema}, ValueError, "the key 'third' matches no layer with binary weights")
+    refuse(
+        {"third": ema},
+        ValueError,
+        "the key 'third' matches no layer with binary weights that are trained (a frozen",
+    )
     refuse({"f*": ema, "first": ema}, ValueError, "'first' matches only layers that a key before")
     refuse({3: ema}, TypeError, "a key is the name of a layer")
     refuse({(): ema}, TypeError, "a key is the name of a layer")
@@ -308,3 +312,12 @@ def test_the_learning_rate_of_a_cascade_is_that_of_its_last_stage():
     keras.backend.set_value(optimizer.learning_rate, 0.125)
     list(train(optimizer, [variable], np.ones((2, 1, 4), "float32")))
     assert optimizer.filter == F.Cascade(F.EMA(0.5), F.EMA(0.125))
+
+
+def test_a_layer_of_another_model_is_told_from_a_wrong_name():
+    layer = keras.layers.Dense(1)
+    variable = binary_variable(np.ones(4))
+    optimizer = FilteredFlip(filter={layer: F.EMA(0.1)})
+    assert_one_sentence(
+        lambda: optimizer.build([variable]), ValueError, "is a layer of another model, or has no"
+    )

@@ -200,3 +200,18 @@ def test_a_model_loads_without_this_package(digits, make_small, tmp_path):
     )
     path = str(tmp_path / "model.keras")
     subprocess.run([sys.executable, "-c", script, path], check=True, timeout=300)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_latent_sgd_goes_on(suffix, digits, make_small, tmp_path):
+    model = make_small(lqf.optimizers.LatentSGD(0.1, momentum=0.9))
+    x, y = digits[0][:64], digits[1][:64]
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path / f"model{suffix}")
+    loaded = keras.models.load_model(tmp_path / f"model{suffix}")
+    for one in (model, loaded):
+        one.fit(x, y, verbose=0, shuffle=False)
+    assert_same(model_state(loaded), model_state(model))
+    real = loaded.optimizer.real_optimizer.iterations
+    assert int(real) == int(loaded.optimizer.iterations) == 4

@@ -90,7 +90,7 @@ class FlipRatio(tf.keras.callbacks.Callback):
         """Looks at the callbacks that come before it, and opens the folder for TensorBoard."""
         callbacks = callbacks_of(inspect.currentframe())
         before = list(itertools.takewhile(lambda c: c is not self, callbacks))
-        blind = [type(c).__name__ for c in before if isinstance(c, _READERS)]
+        blind = [type(c).__name__ for c in before if _reads(c)]
         if blind:
             warn(
                 "callbacks that come before FlipRatio see no flip ratio. Put FlipRatio first in "
@@ -113,7 +113,12 @@ class FlipRatio(tf.keras.callbacks.Callback):
 
     @override
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Adds the ratios to the logs, and writes what TensorBoard shows."""
+        """Adds the ratios to the logs, and writes what TensorBoard shows.
+
+        Warns:
+            UserWarning: α had decayed to 0 before, or a coefficient was set outside its range.
+        """
+        self._optimizer.warn_of_coefficients()
         logs = {} if logs is None else logs
         start, now = self._start, self._count()
         steps = max(now.steps - start.steps, 1)
@@ -159,3 +164,9 @@ class _Count(NamedTuple):
     steps: int
     flips: dict[str, int]
     sizes: dict[str, int]
+
+
+def _reads(callback: tf.keras.callbacks.Callback) -> bool:
+    """Whether a callback logs what is in the logs: Keras', W&B's or MLflow's."""
+    makers = {kind.__module__.partition(".")[0] for kind in type(callback).__mro__}
+    return isinstance(callback, _READERS) or bool(makers & {"wandb", "mlflow"})

@@ -1,12 +1,14 @@
 """What FilteredFlip is made with: checks of its arguments; each error names the way out."""
 
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from larq_filters._numbers import (
     Coefficient,
     Schedule,
+    call,
     not_negative,
     number,
     share,
@@ -38,6 +40,8 @@ _NO_MAGNITUDE = {
     "then know as `learning_rate`",
     "weight_decay": "a binary weight has no magnitude to shrink. What it does to a latent weight "
     "is alpha = learning rate · weight decay",
+    "ema_overwrite_frequency": "an average of binary weights is not binary. Set `average`, whose "
+    "sign is",
     "use_ema": "an average of binary weights is not binary. Set `average`, whose sign is",
 }
 _TRANSLATED = {
@@ -115,13 +119,13 @@ def decayed(name: str, value: Any, steps: Any) -> Any:
         "the number of steps of the whole training, epochs times steps per epoch: a whole number "
         "from 1 on, or None"
     )
-    if isinstance(steps, float) and steps.is_integer():  # such as epochs * images / batch_size
-        steps = int(steps)
+    if isinstance(steps, numbers.Real) and float(steps).is_integer():
+        steps = int(float(steps))  # such as epochs * images / batch_size
     steps = whole_number("decay_steps", steps, least=1, meaning=meaning)
     if isinstance(value, Schedule):
         raise ValueError(
             f"`{name}` has a schedule, which decay_steps would replace: give one of them. "
-            f"Received: {name}={value!r}, decay_steps={steps}"
+            f"Received: {name}={call(value)}, decay_steps={steps}"
         )
     return tf.keras.optimizers.schedules.PolynomialDecay(
         share(name, value), steps, end_learning_rate=0.0, power=2.0
@@ -247,7 +251,8 @@ def seed(value: Any) -> int:
 def no_magnitude(kwargs: Mapping[str, Any]) -> None:
     """Refuses arguments of Keras optimizers that binary weights lack, and translates them."""
     for name, value in kwargs.items():
-        reason = _TRANSLATED.get(name) or (_NO_MAGNITUDE.get(name) if value else None)
+        is_set = value is not None if name in ("learning_rate", "lr") else bool(value)
+        reason = _TRANSLATED.get(name) or (_NO_MAGNITUDE.get(name) if is_set else None)
         if reason is not None:
             raise ValueError(
                 f"FilteredFlip has no `{name}`: {reason}. For the real variables, set it on "

@@ -222,7 +222,7 @@ class Coefficients:
         if isinstance(value, Schedule):
             raise TypeError(
                 f"`{name}` can only be set to a number while training. Give a schedule when you "
-                f"make the optimizer. Received: {name}={value!r} in place of {given!r}"
+                f"make the optimizer. Received: {name}={call(value)} in place of {call(given)}"
             )
         self._coefficients[key].assign(_arguments.current(key, float(value)))
 
@@ -280,8 +280,12 @@ class Coefficients:
                 _settable.write(variables[key], value)
         self._tell_rate()
 
-    def _warn_of_coefficients(self) -> None:
-        """Says so where a training went on after its α had reached 0, or one was out of range."""
+    def warn_of_coefficients(self) -> None:
+        """Warns if a coefficient was set outside its range, and once if α had reached 0 before.
+
+        `fit` calls it at its end, and `callbacks.FlipRatio` after every epoch. Call it in a loop of
+        your own.
+        """
         read = tf.keras.backend.get_value
         outside = {key: float(read(variable)) for key, variable in self._outside.items()}
         outside = {key: value for key, value in outside.items() if value != 0.0}

@@ -75,7 +75,8 @@ class LatentSGD(tf.keras.optimizers.SGD):
         real = [v for v in var_list if not _layers.is_binary(v)]
         super().build([v for v in var_list if _layers.is_binary(v)])
         self._real_optimizer.build(real)
-        self._variables.extend(self._real_optimizer.variables)
+        # All but its step counter, which follows this optimizer's.
+        self._variables.extend(self._real_optimizer.variables[1:])
 
     @override
     def apply_gradients(
@@ -92,6 +93,8 @@ class LatentSGD(tf.keras.optimizers.SGD):
         binary = [(g, v) for g, v in pairs if _layers.is_binary(v)]
         real = [(g, v) for g, v in pairs if not _layers.is_binary(v)]
         if real:
+            counter = self._real_optimizer.iterations
+            counter.assign(tf.cast(self.iterations, counter.dtype))
             self._real_optimizer.apply_gradients(real, name, skip_gradients_aggregation, **kwargs)
         return super().apply_gradients(binary, name, skip_gradients_aggregation, **kwargs)
 

@@ -94,7 +94,7 @@ class Partition:
             mine = [i for i in matched if i not in labels]
             labels |= dict.fromkeys(mine, label)
             if not mine and key != ALL:
-                raise ValueError(_without_variables(label, bool(matched), variables))
+                raise ValueError(_without_variables(key, label, bool(matched), variables))
         return [labels[i] for i in range(len(variables))]
 
     def serialize(self) -> Any:
@@ -166,12 +166,17 @@ def _matches(key: Key, variable: tf.Variable) -> bool:
     return any(name == p or fnmatch.fnmatchcase(name, p) for name in names for p in patterns)
 
 
-def _without_variables(label: str, is_taken: bool, variables: Sequence[tf.Variable]) -> str:
-    reason = (
-        "matches only layers that a key before it has"
-        if is_taken
-        else "matches no layer with binary weights"
-    )
+def _without_variables(
+    key: Key, label: str, is_taken: bool, variables: Sequence[tf.Variable]
+) -> str:
+    if is_taken:
+        reason = "matches only layers that a key before it has"
+    elif isinstance(key, tf.keras.layers.Layer):
+        reason = "is a layer of another model, or has no binary weights that are trained"
+    else:
+        reason = (
+            "matches no layer with binary weights that are trained (a frozen layer needs no key)"
+        )
     names = sorted({layer_name(variable) for variable in variables})
     lost = any("/" not in variable.name for variable in variables)
     way_out = (
@@ -180,7 +185,7 @@ def _without_variables(label: str, is_taken: bool, variables: Sequence[tf.Variab
     )
     return (
         f"filter: the key {label!r} {reason}{way_out if lost else ''}. Received: layers with "
-        f"binary weights {names}"
+        f"binary weights that are trained {names}"
     )
 
 

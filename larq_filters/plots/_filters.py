@@ -138,8 +138,9 @@ def pole_zero(
     for i, ((zeros, poles), label) in enumerate(zip(diagrams, labels, strict=True)):
         poles, zeros = poles[np.abs(poles) > 1e-12], zeros[np.abs(zeros) > 1e-12]
         with np.errstate(divide="ignore"):
-            times = sorted({f"{t:.3g}" for t in abs(1.0 / np.log(np.abs(poles)))}, key=float)
-        label = f"{label}: {', '.join(times)} steps" if times else label
+            times = np.unique(abs(1.0 / np.log(np.abs(poles))))
+        shown = dict.fromkeys(f"{t:,.0f}" if 100.0 <= t < np.inf else f"{t:.3g}" for t in times)
+        label = f"{label}: {', '.join(shown)} steps" if shown else label
         label = textwrap.fill(label, 50)
         (points,) = ax.plot(poles.real, poles.imag, "x", markersize=8 + 2 * i, label=label)
         ax.plot(zeros.real, zeros.imag, "o", fillstyle="none", color=points.get_color())

@@ -53,7 +53,7 @@ def flip_ratio(history: Any, *, ax: "Axes | None" = None) -> "Axes":
     values = [value for name in (*layers, "flip_ratio") for value in logs[name]]
     floor = min((value for value in values if value > 0.0), default=1e-6) / 3.0
     for name, label, color in zip(layers, labels, _colors(len(layers)), strict=True):
-        _ratios(ax, logs[name], floor, color=color, linewidth=1.0, label=label)
+        _ratios(ax, logs[name], floor, color=color, marker=".", linewidth=1.0, label=label)
     _ratios(ax, logs["flip_ratio"], floor, color="k", marker=".", linewidth=2.0, label="all layers")
     if 0.0 in values:
         ax.plot([], [], "kv", label="0: no weight flipped")
