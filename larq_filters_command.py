@@ -5,6 +5,7 @@ seconds. `--help` and `--version` need no TensorFlow. Each command imports what 
 """
 
 import argparse
+import contextlib
 import importlib
 import importlib.metadata
 import os
@@ -12,7 +13,8 @@ import pathlib
 import platform
 import re
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 DONE, REFUSED, USAGE, NOT_PACKED, MISMATCH = range(5)
@@ -23,6 +25,12 @@ _PACKAGES = (
     "matplotlib"
 )
 _SETTINGS = re.compile("CUDA_|KERAS_|OMP_|XLA_|TF_(CPP|CUDNN|DET|ENABLE|FORCE|GPU|NUM|USE|XLA)")
+
+_HARMLESS = re.compile(
+    rb"All log messages before absl::InitializeLog|Could not find cuda drivers|cpu_feature_guard|"
+    rb"oneDNN custom operations|To enable the following instructions|Unable to register cu|"
+    rb"failed call to cuInit.*UNKNOWN ERROR \(303\)"  # no driver
+)
 
 _EXIT_CODES = f"""exit codes:
   {DONE}  OUT is written
@@ -62,7 +70,40 @@ def version() -> str:
 
 def _runs(name: str) -> Callable[[argparse.Namespace], int]:
     """The function `run` of a module of `larq_filters._commands`, imported when it is called."""
-    return lambda args: importlib.import_module(f"larq_filters._commands.{name}").run(args)
+
+    def run(args: argparse.Namespace) -> int:
+        with importing_quietly():
+            module = importlib.import_module(f"larq_filters._commands.{name}")
+        return module.run(args)
+
+    return run
+
+
+@contextlib.contextmanager
+def importing_quietly() -> Iterator[None]:
+    """Imports TensorFlow in its block without the lines that look like errors and are none.
+
+    TensorFlow's libraries write them to stderr while they are loaded and look for devices, before
+    any setting counts: that there is no GPU, and which instructions the processor has. All other
+    lines are shown at the end of the block.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as written:
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+            importlib.import_module("larq_filters")  # before TensorFlow's Keras is touched
+            # Which is when GPUs are looked for.
+            importlib.import_module("tensorflow").config.list_physical_devices()
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            written.seek(0)
+            for line in written:
+                if not _HARMLESS.search(line):
+                    sys.stderr.write(line.decode(errors="replace"))
 
 
 def _add_explain(commands: Any) -> None:
@@ -107,7 +148,12 @@ def _add_export(commands: Any) -> None:
         help="compare the file with the model on the samples in a .npy file, or in a .npz file "
         "with an array for each input by name",
     )
-    add("--tolerance", type=float, help="of --verify, in units of the largest output")
+    add(
+        "--tolerance",
+        type=float,
+        help="largest difference that --verify accepts, as a share of the largest output; "
+        "default: 0.001, with 8 bits 0.1",
+    )
     add(
         "--allowed",
         type=float,
@@ -116,17 +162,28 @@ def _add_export(commands: Any) -> None:
         "default: 0",
     )
     add("--report", metavar="FILE", help="write the report as JSON, too")
-    add("--target", choices=TARGETS, default="arm", help="of tflite; default: arm")
+    add(
+        "--target",
+        choices=TARGETS,
+        default="arm",
+        help="processor of the .tflite file; default: arm",
+    )
     add(
         "--no-pack-dense",
         dest="pack_dense",
         action="store_false",
-        help="of tflite: leave QuantDense layers in floats",
+        help="for tflite: leave QuantDense layers in floats",
     )
     add(
         "--int8",
         metavar="SAMPLES",
-        help="of npz and c: real layers in 8 bits, with scales from such samples as for --verify",
+        help="for npz and c: store real layers in 8 bits, with scales from such samples as for "
+        "--verify",
+    )
+    add(
+        "--labels",
+        metavar="FILE",
+        help="right classes of the samples of --int8, in a .npy file, for the report",
     )
     add(
         "--import",
@@ -162,9 +219,10 @@ def _env(args: argparse.Namespace) -> int:
             _print(name, value)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        importlib.import_module("larq_filters")
+        with importing_quietly():
+            importlib.import_module("larq_filters")
         tf = importlib.import_module("tensorflow")
-        _print("import larq_filters", f"works, tf.keras is {tf.keras.__name__}")
+        _print("import larq_filters", f"works, tf.keras is {tf.keras.Model.__module__}")
         for device in tf.config.list_physical_devices():
             _print("device", device.name)
     except Exception as error:  # whatever it is, it belongs in the report

@@ -99,7 +99,7 @@ setup(
     packages=find_packages(include=["larq_filters", "larq_filters.*"]),
     py_modules=["larq_filters_command"],
     entry_points={"console_scripts": ["larq-filters = larq_filters_command:main"]},
-    package_data={"larq_filters": ["py.typed"]},
+    package_data={"larq_filters": ["py.typed", "models/weights/*"]},
     python_requires=">=3.10,<3.13",
     install_requires=[
         "larq>=0.13.3",

@@ -21,14 +21,13 @@ import larq_filters as lqf
 import export_latency
 import larq_compute_engine as lce
 import numpy as np
-import quickstart
 import tensorflow as tf
-from support import machine  # from here on, the examples can be imported
+from support import machine
 from support.timing import in_turns
 
 NETWORKS = {  # the first two of export_latency.py, and the examples' network on digits
     **dict(list(export_latency.NETWORKS.items())[:2]),
-    "digits, 8×8": quickstart.build_model,
+    "digits, 8×8": lambda: lqf.models.DigitsNet(**export_latency.BINARY),
 }
 FLAGS = {"C, -O2": ["-O2"], "C, native": ["-O3", "-march=native"]}
 KERNELS = {"LCE, default": False, "LCE, indirect": True}

@@ -19,7 +19,7 @@ import tensorflow_datasets as tfds
 from common import teachers, training
 from common.data import Data
 
-MEAN, STD = (125.3, 123.0, 113.9), (63.0, 62.1, 66.7)  # of CIFAR-10's training images, per channel
+normalize = lqf.models.preprocess_cifar10
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -60,8 +60,8 @@ def load(args: argparse.Namespace) -> Data:
         plain=plain,
         steps_per_epoch=len(arrays["train"][0]) // args.batch_size,
         num_classes=10,
-        mean=MEAN,
-        std=STD,
+        mean=lqf.models.birealnet.CIFAR10_MEAN,
+        std=lqf.models.birealnet.CIFAR10_STD,
     )
     logits = teachers.teacher_logits(args, data) if args.teacher_logits else None
     data.train = functools.partial(train_batches, args, arrays["train"], logits)
@@ -95,10 +95,6 @@ def train_batches(
     examples = tf.data.Dataset.range(start * args.batch_size, stop * args.batch_size)
     examples = examples.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return examples.batch(args.batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
-
-
-def normalize(image: tf.Tensor) -> tf.Tensor:
-    return (tf.cast(image, tf.float32) - MEAN) / STD
 
 
 def augment(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

@@ -14,37 +14,11 @@ from common import quiet  # imports larq_filters; what TensorFlow writes of GPUs
 # isort: split
 import larq_filters as lqf  # before TensorFlow's Keras is touched: selects Keras 2
 
-import larq as lq
 import numpy as np
 import tensorflow as tf
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from tqdm import tqdm
-
-
-def build_model() -> tf.keras.Model:
-    layers = tf.keras.layers
-    binary = {
-        "padding": "same",
-        "pad_values": 1.0,
-        "input_quantizer": "approx_sign",
-        "kernel_quantizer": "ste_sign",
-        "kernel_constraint": "weight_clip",
-        "use_bias": False,
-    }
-    return tf.keras.Sequential(
-        [
-            layers.Conv2D(32, 3, padding="same", use_bias=False, input_shape=(8, 8, 1)),
-            layers.BatchNormalization(momentum=0.9),
-            lq.layers.QuantConv2D(64, 3, name="binary_1", **binary),
-            layers.BatchNormalization(momentum=0.9),
-            layers.MaxPooling2D(),
-            lq.layers.QuantConv2D(64, 3, name="binary_2", **binary),
-            layers.BatchNormalization(momentum=0.9),
-            layers.GlobalAveragePooling2D(),
-            layers.Dense(10),
-        ]
-    )
 
 
 class Progress(tf.keras.callbacks.Callback):
@@ -65,22 +39,21 @@ class Progress(tf.keras.callbacks.Callback):
         )
 
 
+def data(seed: int) -> tuple[np.ndarray, ...]:
+    """Images to train on and images held out, then their labels."""
+    images, labels = load_digits(return_X_y=True)
+    images = images.reshape(-1, 8, 8, 1).astype("float32") / 8 - 1
+    return train_test_split(images, labels, test_size=1 / 3, random_state=seed, stratify=labels)
+
+
 def train(epochs: int, seed: int) -> tuple[tf.keras.Model, np.ndarray]:
     """The trained network, and the images that it never saw."""
     tf.keras.utils.set_random_seed(seed)
-    images, labels = load_digits(return_X_y=True)
-    images = images.reshape(-1, 8, 8, 1).astype("float32") / 8 - 1
-    x, x_test, y, y_test = train_test_split(
-        images, labels, test_size=1 / 3, random_state=seed, stratify=labels
-    )
-
-    model = build_model()
+    x, x_test, y, y_test = data(seed)
+    model = lqf.models.DigitsNet(kernel_quantizer="ste_sign", kernel_constraint="weight_clip")
     steps = epochs * -(-len(x) // 32)
-    rate = tf.keras.optimizers.schedules.PolynomialDecay(1e-2, steps, end_learning_rate=0.0)
     model.compile(
-        optimizer=lqf.optimizers.FilteredFlip(
-            alpha=1e-2, gamma=0.1, decay_steps=steps, real_optimizer=tf.keras.optimizers.Adam(rate)
-        ),
+        optimizer=lqf.optimizers.FilteredFlip(decay_steps=steps),
         loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )

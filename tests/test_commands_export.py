@@ -212,3 +212,27 @@ def test_in_a_process(folder, tmp_path):
     assert refused.returncode == 1 and "Traceback" not in refused.stderr
     assert refused.stderr.splitlines()[-1].startswith("error: this is not a whole model")
     assert os.listdir(tmp_path) == ["out.tflite"]
+
+
+def test_names_of_c_files_are_looked_at_first(folder, tmp_path, capsys):
+    for out, more in (("c.h", ()), ("b.txt", ("--format", "c")), ("b.c", ("--format", "npz"))):
+        assert run(folder / "missing.keras", tmp_path / out, *more) == 1
+        printed = capsys.readouterr()
+        assert "ends in .c" in printed.err and out in printed.err and printed.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_8_bits_with_labels(folder, tmp_path, capsys):
+    x = np.random.default_rng(1).normal(size=(20, 8)).astype("float32")
+    model = keras.models.load_model(folder / "real.keras", compile=False)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", model.predict_on_batch(x).argmax(1))
+    files = ("--int8", tmp_path / "x.npy", "--labels", tmp_path / "y.npy")
+    report = ("--report", tmp_path / "report.json")
+    assert run(folder / "real.keras", tmp_path / "real.c", *files, *report) == 0
+    known = json.loads((tmp_path / "report.json").read_text())["report"]["accuracy"]
+    assert known["floats"] == 1.0 and known["int8"] >= 0.9
+    assert "int8_t" in (tmp_path / "real.h").read_text()
+    assert "8-bit real layers" in capsys.readouterr().out
+    assert run(folder / "real.keras", tmp_path / "b.c", *files[2:]) == 1
+    assert "--labels are those of the samples of --int8" in capsys.readouterr().err

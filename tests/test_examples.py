@@ -57,7 +57,7 @@ def refused(monkeypatch, capsys):
 @pytest.mark.slow
 def test_quickstart():
     """Of 10 seeds, 98.6 ± 0.5 % are right: 96 % are five deviations away, whatever rounds how."""
-    result = run("quickstart.py", timeout=90)
+    result = run("quickstart.py", timeout=300)
     assert result.returncode == 0, result.stderr
     accuracy = float(re.search(r"test accuracy +([\d.]+)% of 599", result.stdout)[1])
     assert accuracy >= 96.0
@@ -108,7 +108,7 @@ def test_export_edge(tmp_path):
     The file adds up in another order than Keras. Of the first layer's 1.2 million signs in these
     images, an estimated 0.3 are of sums within 3e-7 of 0, which may turn; 1 % is six images.
     """
-    result = run("export_edge.py", "--output", tmp_path / "new" / "folder", timeout=90)
+    result = run("export_edge.py", "--output", tmp_path / "new" / "folder", timeout=300)
     assert result.returncode == 0, result.stderr
     lines = [line for line in result.stdout.splitlines() if str(tmp_path) not in line]
     assert all(len(line) <= 80 for line in lines)
@@ -123,7 +123,7 @@ def test_export_edge(tmp_path):
     assert bytes(int(n, 16) for n in numbers[2].split(",")) == data
     assert int(numbers[1]) == len(data) < 16_000
     assert "signs               1 of 2 by integer thresholds" in result.stdout
-    assert "; 0 others are beyond" in result.stdout
+    assert "; 0 of the others exceed the tolerance" in result.stdout
     assert re.search(
         r"with 8-bit layers   9,\d+ bytes of constants, the same class for 9", result.stdout
     )

@@ -1,8 +1,6 @@
 """Bits: what is folded into integers, what is refused, what 8 bits cost, whole networks."""
 
 import dataclasses
-import importlib
-import pathlib
 import sys
 
 import larq_filters as lqf
@@ -280,6 +278,46 @@ REFUSED = {
 }
 
 
+def with_bad_batch_norm(index, value):
+    """Batch norm behind a binary layer, with a number of gamma, beta, mean or variance."""
+    model = stack(
+        lq.layers.QuantDense(6, name="bad", **BINARY),
+        layers.BatchNormalization(epsilon=0.0 if value == 0.0 else 1e-3),
+        lq.layers.QuantDense(3, **BINARY),
+        shape=(8,),
+    )
+    weights = model.layers[1].get_weights()
+    weights[index][2] = value
+    model.layers[1].set_weights(weights)
+    return model
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("index, value", [(0, np.nan), (1, np.inf), (3, -1.0), (3, 0.0)])
+def test_batch_norm_that_is_not_finite_is_refused(index, value):
+    model = with_bad_batch_norm(index, value)
+    assert_one_sentence(lambda: bits(model), ValueError, "layer 'bad', or the batch norm behind it")
+
+
+def test_8_bits_of_a_single_output():
+    """Its class is whether it is above 0."""
+    keras.utils.set_random_seed(1)
+    model = stack(layers.Dense(8, activation="relu"), layers.Dense(1), shape=(5,))
+    x = np.random.default_rng(2).normal(size=(200, 5)).astype("float32")
+    right = (model.predict_on_batch(x)[:, 0] > 0).astype(int)
+    assert 20 < right.sum() < 180
+    known = bits(model, representative=x, labels=right).report.accuracy
+    assert known["floats"] == 1.0 and known["int8"] == known["agreement"] >= 0.9
+    other = bits(model, representative=x, labels=1 - right).report.accuracy
+    assert other["floats"] == 0.0 and other["int8"] == pytest.approx(1 - known["int8"])
+
+
+def test_without_real_layers_nothing_is_said_of_8_bits():
+    model = stack(lq.layers.QuantDense(4, **BINARY), shape=(8,))
+    report = bits(model, representative=np.ones((3, 8), "float32")).report
+    assert report.accuracy == {} and "8-bit" not in str(report)
+
+
 def with_nan(model):
     model.layers[0].set_weights([np.full((3, 4), np.nan), np.zeros(4)])
     return model
@@ -300,8 +338,11 @@ def test_refuses_what_is_no_model():
     model = stack(conv(4), shape=(4, 4, 8))
     assert_one_sentence(lambda: bits(model, labels=[1]), ValueError, "labels are of representative")
     x = np.zeros((3, 4, 4, 8), "float32")
-    text = "one class for each representative sample"
-    assert_one_sentence(lambda: bits(model, representative=x, labels=[1]), ValueError, text)
+    model = stack(layers.Dense(4), shape=(8,))
+    x = np.zeros((3, 8), "float32")
+    for labels in ([1], ["a", "b", "c"], [0.0, 1.0, 2.0]):
+        wrong = lambda labels=labels: bits(model, representative=x, labels=labels)  # noqa: E731
+        assert_one_sentence(wrong, ValueError, "for each representative sample")
 
 
 # Whole models
@@ -340,10 +381,7 @@ def test_several_inputs_and_outputs(tmp_path):
 
 
 def quickstart_model():
-    folder = pathlib.Path(__file__).parent.parent / "examples"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(folder))
-        return randomize(importlib.import_module("quickstart").build_model())
+    return randomize(lqf.models.DigitsNet(kernel_quantizer="ste_sign"))
 
 
 def test_the_digits_network(digits):
@@ -462,7 +500,10 @@ def test_sums_that_32_bits_do_not_hold_stay_in_floats():
 
 @pytest.mark.slow
 def test_what_8_bits_cost(digits, make_model):
-    """Of a model trained in floats: a quarter of the bytes of real layers, and few digits."""
+    """Of a model trained in floats: a quarter of the bytes of real layers, and few digits.
+
+    Over 8 seeds the same class for 98.7 to 100 %, and accuracies at most a point apart.
+    """
     images, labels = digits
     model = make_model(lqf.optimizers.FilteredFlip(1e-2))
     model.fit(images[600:], labels[600:], epochs=3, verbose=0)

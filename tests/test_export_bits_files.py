@@ -1,8 +1,8 @@
 """Bits in files: every byte, broken ones, names in C, and a `verify` that sees what changed."""
 
 import dataclasses
+import json
 import os
-import shutil
 import types
 import zipfile
 
@@ -300,11 +300,83 @@ def test_verify_refuses(stacked, tmp_path):
         text = "tolerance is 0 or more"
         assert_one_sentence(lambda a=arguments: packed.verify(x, model, **a), ValueError, text)
     other = stack(conv(4), shape=(6, 6, 41))
-    assert_one_sentence(lambda: packed.verify(x, other), ValueError, "the model has other inputs")
-    assert_one_sentence(lambda: packed.verify(x * np.nan, model), ValueError, "finite samples")
-    failing = shutil.which("false")
-    with pytest.raises(RuntimeError, match="false fails"):
-        packed.verify(x, model, compiler=failing)
+    assert_one_sentence(
+        lambda: packed.verify(x, other),
+        ValueError,
+        "the inputs of model and file have different shapes",
+    )
+    assert_one_sentence(
+        lambda: packed.verify(x * np.nan, model), ValueError, "samples must be finite"
+    )
+    with pytest.raises(TypeError, match="export takes a model of Keras 2"):
+        packed.verify(x, None)
+
+
+COMPILERS_REFUSED = {
+    "false": "the C compiler fails",
+    "no-such-compiler": "there is no such C compiler",
+    "arm-linux-gnueabihf-gcc": "does not run here",
+}
+
+
+@pytest.mark.parametrize("compiler", COMPILERS_REFUSED)
+@pytest.mark.parametrize("where", ["argument", "CC"])
+def test_a_compiler_that_cannot_be_used_is_refused(where, compiler, stacked, monkeypatch):
+    model, packed, x = stacked
+    if "gcc" in compiler:
+        need(compiler)
+    if where == "CC":
+        monkeypatch.setenv("CC", compiler)
+    given = compiler if where == "argument" else None
+    text = COMPILERS_REFUSED[compiler]
+    assert_one_sentence(lambda: packed.verify(x, model, compiler=given), ValueError, text)
+
+
+def test_a_compiler_has_arguments(stacked, monkeypatch):
+    need("cc")
+    model, packed, x = stacked
+    monkeypatch.setenv("CC", "cc -DSOMETHING=1 -O0")
+    assert packed.verify(x, model).compiler.endswith("cc -DSOMETHING=1 -O0")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "uint32_t",
+        "INT32_MIN",
+        "_Bool",
+        "_stdint",
+        "printf",
+        "class",
+        "network_s1_kernel",
+        "2d",
+        "a-b",
+    ],
+)
+def test_names_that_c_or_cpp_has_are_refused(name, stacked, tmp_path):
+    _, packed, _ = stacked
+    for write in (packed.to_c, packed.to_header):
+        path = tmp_path / "network.c"
+        assert_one_sentence(lambda w=write, p=path: w(p, function=name), ValueError, f"'{name}'")
+    if name != "network_s1_kernel":
+        path = tmp_path / f"{name}.c"
+        assert_one_sentence(lambda: packed.to_c(path), ValueError, f"'{name}'")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_another_version_says_so(stacked, tmp_path):
+    """Whether or not its checksum is one of today."""
+    _, packed, _ = stacked
+    packed.save(tmp_path / "bits.npz")
+    with np.load(tmp_path / "bits.npz") as file:
+        arrays = dict(file)
+    head = {**json.loads(bytes(arrays["network"])), "version": 0}
+    arrays["network"] = np.frombuffer(json.dumps(head).encode(), np.uint8)
+    np.savez(tmp_path / "old.npz", **arrays)
+    text = "of version 0, not 1"
+    assert_one_sentence(lambda: lqf.export.load_bits(tmp_path / "old.npz"), ValueError, text[:12])
+    with pytest.raises(ValueError, match=text):
+        lqf.export.load_bits(tmp_path / "old.npz")
 
 
 def test_differences_count_where_every_sample_is_next_to_an_edge():
@@ -317,7 +389,7 @@ def test_differences_count_where_every_sample_is_next_to_an_edge():
     proof = packed.verify(x, model, compiler="", allowed=0.99)
     beyond = np.abs(packed.predict(x) - model.predict_on_batch(x)).max(1) > 1
     assert proof.near == 50 and proof.unexplained == beyond.sum() > 0
-    with pytest.raises(lqf.export.Mismatch, match="which 50 have"):
+    with pytest.raises(lqf.export.Mismatch, match="all samples have a sign near rounding"):
         packed.verify(x, model, compiler="")
 
 

@@ -2,6 +2,7 @@
 
 import larq_filters as lqf
 
+import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -73,3 +74,40 @@ def test_200_networks(tens, tmp_path):
     compilers = ["gcc, sanitized", others[tens % len(others)]]
     near = check(range(10 * tens, 10 * tens + 10), tmp_path, compilers)
     assert near <= 0.1 * 10 * SAMPLES
+
+
+def test_what_random_networks_have_seldom(tmp_path):
+    """Quick: relu6, an average over part of a window, one scale for all channels, equal outputs."""
+    keras = tf.keras
+    inputs = keras.Input((5, 5, 3))
+    x = keras.layers.Conv2D(4, 3, activation="relu6", padding="same")(inputs)
+    x = keras.layers.AveragePooling2D(3, 2, padding="same")(x)
+    x = lq.layers.QuantConv2D(
+        6, 2, input_quantizer="ste_sign", kernel_quantizer=Tripled(), use_bias=False
+    )(x)
+    x = keras.layers.Flatten()(x)
+    head = keras.layers.Dense(4)
+    model = keras.Model(inputs, head(x))
+    rng = np.random.default_rng(3)
+    model.set_weights([rng.normal(size=w.shape) * 3 for w in model.get_weights()])
+    kernel, bias = head.get_weights()
+    kernel[:, 1], kernel[:, 3], bias[:] = kernel[:, 2], kernel[:, 2], (-1e3, 2.0, 2.0, 2.0)
+    head.set_weights([kernel, bias])
+    images = (4 * rng.normal(size=(SAMPLES, 5, 5, 3))).astype("float32")
+    packed = lqf.export.bits(model)
+    assert packed.verify(images, model, tolerance=2e-5, compiler="").unexplained == 0
+    expected = packed.predict(images)
+    assert (expected[:, 1] == expected[:, 3]).all() and set(expected.argmax(1)) <= {0, 1}
+    assert np.abs(model.layers[1](images)).max() == 6.0
+    write_programs([(packed, images[0].size, 4)], tmp_path)
+    outputs, best = run_program(compile_programs(tmp_path, "gcc, sanitized"), 0, [images], 4)
+    np.testing.assert_array_equal(outputs, expected)
+    np.testing.assert_array_equal(best, expected.argmax(1))
+
+
+@lq.utils.register_keras_custom_object
+class Tripled(lq.quantizers.SteSign):
+    """±3: a scale that is the same for all channels."""
+
+    def call(self, inputs):
+        return 3.0 * super().call(inputs)

@@ -53,7 +53,7 @@ INPUTS = {
     "shape": (lambda x: x[..., :3], "samples for every input"),
     "none": (lambda x: x[:0], "samples for every input"),
     "two": (lambda x: [x, x], "samples for every input"),
-    "NaN": (lambda x: np.where(x > 2, np.nan, x), "takes finite samples"),
+    "NaN": (lambda x: np.where(x > 2, np.nan, x), "samples must be finite"),
 }
 
 
@@ -196,7 +196,11 @@ def test_verify_refuses_another_model_and_bad_tolerances():
     model = stack(conv(4), shape=(4, 4, 8))
     exported, x = convert(model), np.ones((2, 4, 4, 8))
     for other, text in ((stack(conv(5), shape=(4, 4, 8)), "outputs"), (stack(conv(4)), "inputs")):
-        assert_one_sentence(lambda o=other: exported.verify(x, o), ValueError, f"other {text}")
+        assert_one_sentence(
+            lambda o=other: exported.verify(x, o),
+            ValueError,
+            f"the {text} of model and file have different shapes",
+        )
     for bad in (
         {"tolerance": -1.0},
         {"allowed": 1.0},

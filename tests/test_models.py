@@ -1,14 +1,22 @@
 """The networks against what their papers, and the authors' code, say of them."""
 
+import functools
+import pathlib
+
 import larq_filters as lqf
+from larq_filters.models import _weights
 
 import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import assert_same, model_state, slow_but
+from larq_compute_engine.tflite.python.interpreter import Interpreter
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
 MODELS = lqf.models
+SUPPORT = pathlib.Path(__file__).parent / "support"
 SMALL = {
     MODELS.BiRealNet18: {"input_shape": (32, 32, 3), "width": 4},
     MODELS.BiRealNet20: {"input_shape": (16, 16, 3), "width": 4},
@@ -150,3 +158,114 @@ def test_packs(make):
     # of BiRealNet34, five of ReActNetA; with a single wrong weight, 31 % or more. Of 64 samples,
     # 3 are allowed, and 0.1 are expected: 4 of them are as likely as 1 in 200,000.
     exported.verify(x, model, allowed=0.05)
+
+
+PRETRAINED = {
+    "DigitsNet": ("digits", 0.98),
+    "BiRealNet20": ("cifar10", 0.7),
+}
+
+
+@functools.cache
+def images_of(weights):
+    """Real images that the network was not trained on, as it wants them, and their labels."""
+    if weights == "digits":  # the third that examples/quickstart.py holds out
+        x, y = load_digits(return_X_y=True)
+        x = x.reshape(-1, 8, 8, 1).astype("float32") / 8 - 1
+        _, images, _, labels = train_test_split(x, y, test_size=1 / 3, random_state=1, stratify=y)
+        return images, labels
+    with np.load(SUPPORT / "cifar10_test.npz") as test:  # the first ten of each class
+        return MODELS.preprocess_cifar10(test["images"]), test["labels"]
+
+
+@pytest.mark.parametrize("network", PRETRAINED)
+def test_trained_weights_know_real_images(network):
+    weights, least = PRETRAINED[network]
+    images, labels = images_of(weights)
+    model = getattr(MODELS, network)(weights=weights)
+    classes = np.argmax(model.predict(images, verbose=0), axis=1)
+    assert np.mean(classes == labels) > least  # 0.99 and 0.8: a rounding changes single images
+    for layer in binary_layers(model):
+        assert set(np.unique(layer.get_weights()[0])) == {-1.0, 1.0}
+    file = MODELS.packed_file(network, weights)
+    assert file.stat().st_size < 80_000
+    packed = np.argmax(Interpreter(file.read_bytes()).predict(images), axis=1)
+    assert np.mean(packed == classes) >= 0.97  # a sum next to 0 may round to another sign
+
+
+def test_without_the_top_a_network_ends_in_its_features():
+    images, _ = images_of("cifar10")
+    model = MODELS.BiRealNet20(weights="cifar10")
+    body = MODELS.BiRealNet20(weights="cifar10", include_top=False, num_classes=7)
+    features = body.predict(images[:4], verbose=0)
+    assert features.shape == (4, 8, 8, 64)
+    kernel, bias = model.layers[-1].get_weights()
+    logits = features.mean(axis=(1, 2), dtype="float64") @ kernel.astype("float64") + bias
+    np.testing.assert_allclose(logits, model.predict(images[:4], verbose=0), rtol=1e-4, atol=1e-4)
+    wide = MODELS.BiRealNet20((48, 40, 3), weights="cifar10", include_top=False)
+    assert wide.output_shape == (None, 12, 10, 64)
+
+
+def test_fine_tuning_starts_from_the_trained_bits():
+    model = MODELS.DigitsNet(weights="digits")
+    before = [layer.get_weights()[0] for layer in binary_layers(model)]
+    loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(lqf.optimizers.FilteredFlip(1e-3), loss)
+    images, labels = images_of("digits")
+    model.fit(images[:64], labels[:64], verbose=0)
+    after = [layer.get_weights()[0] for layer in binary_layers(model)]
+    assert max(np.mean(a != b) for a, b in zip(after, before, strict=True)) < 0.01
+
+
+def test_weights_are_read_as_they_were_written(tmp_path):
+    model = MODELS.DigitsNet(kernel_quantizer="ste_sign", kernel_constraint="weight_clip")
+    _weights.save(model, tmp_path / "some.npz")
+    with np.load(tmp_path / "some.npz") as arrays:
+        assert len(arrays) == len(model.weights)
+        for variable, name in zip(model.weights, sorted(arrays), strict=True):
+            value = variable.numpy()
+            if "binary" in variable.name:  # 8 signs a byte, the first in the highest bit
+                numbers = [int(f"{byte:08b}"[i]) for byte in arrays[name] for i in range(8)]
+                signs = np.array(numbers[: value.size]).reshape(value.shape) * 2 - 1
+                assert np.array_equal(signs, np.where(value > 0, 1, -1))
+            else:
+                assert np.array_equal(arrays[name], value)
+    model.save_weights(tmp_path / "some.h5")
+    for path in (tmp_path / "some.h5", str(tmp_path / "some.h5")):
+        other = MODELS.DigitsNet(
+            kernel_quantizer="ste_sign", kernel_constraint="weight_clip", weights=path
+        )
+        assert_same(model.get_weights(), other.get_weights())
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ({"weights": "imagenet"}, ["'cifar10'", "weights='imagenet'"]),
+        ({"weights": "missing.h5"}, ["save_weights", "weights='missing.h5'"]),
+        ({"weights": "cifar10", "width": 8}, ["width=16", "width=8"]),
+        ({"weights": "cifar10", "num_classes": 100}, ["num_classes=10", "num_classes=100"]),
+        ({"weights": "cifar10", "input_shape": (32, 32, 1)}, ["channels of input_shape=3"]),
+    ],
+)
+def test_weights_of_another_network_are_refused(arguments, words):
+    with pytest.raises(ValueError) as caught:
+        MODELS.BiRealNet20(**arguments)
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_packed_files_that_do_not_exist():
+    with pytest.raises(ValueError, match="birealnet20_cifar10, digitsnet_digits.*'imagenet'"):
+        MODELS.packed_file("BiRealNet20", "imagenet")
+
+
+def test_images_are_prepared_alike_as_arrays_and_tensors():
+    images = np.arange(2 * 2 * 2 * 3, dtype="uint8").reshape(2, 2, 2, 3) * 10
+    expected = (images - np.array([125.3, 123.0, 113.9])) / np.array([63.0, 62.1, 66.7])
+    array, tensor = (
+        MODELS.preprocess_cifar10(images),
+        MODELS.preprocess_cifar10(tf.constant(images)),
+    )
+    assert array.dtype == np.float32 and tensor.dtype == tf.float32
+    np.testing.assert_allclose(array, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(tensor, expected, rtol=1e-5, atol=1e-6)

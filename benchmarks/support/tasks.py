@@ -151,7 +151,7 @@ def _cifar10(size: int) -> tuple[Arrays, Arrays]:
     arrays = cifar10.read(None)
     for split in ("train", "test"):
         x, y = arrays[split]
-        parts = [cifar10.normalize(part) for part in tf.split(x, 10)]
+        parts = [lqf.models.preprocess_cifar10(part) for part in tf.split(x, 10)]
         factor = 32 // size
         parts = [tf.nn.avg_pool2d(part, factor, factor, "VALID") for part in parts]
         splits.append((np.concatenate([part.numpy() for part in parts]), np.array(y)))

@@ -144,7 +144,7 @@ def make_strategy(args: argparse.Namespace) -> tf.distribute.Strategy:
         if "TF_CONFIG" not in os.environ:
             raise SystemExit(
                 "multi_worker needs the environment variable TF_CONFIG on every machine, with the "
-                "addresses of all and the index of this one: see the README, Scaling"
+                "addresses of all and the index of this one: see docs/guides/machines.md"
             )
         return tf.distribute.MultiWorkerMirroredStrategy()
     if args.strategy == "mirrored":

@@ -27,6 +27,8 @@ def run(args: argparse.Namespace) -> int:
             with _files.replaced(args.plot) as beside:
                 figure.savefig(beside, dpi=100)
             print(f"\nThe picture is in {args.plot}.")
+            if explanation.linear != explanation.filter:
+                print("It shows the filter without clipping, at the largest learning rate.")
     except (ImportError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

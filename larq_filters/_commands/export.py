@@ -48,6 +48,18 @@ def _export(args: argparse.Namespace) -> None:
             ) from error
     ending = pathlib.Path(args.out).suffix[1:]
     to = args.format or (ending if ending in FORMATS else "tflite")
+    if to == "c" and ending != "c":
+        raise ValueError(f"a C program's file ends in .c: name OUT so. Received: '{args.out}'")
+    if ending in ("h", "c") and to != "c":
+        raise ValueError(
+            "a .c or .h file is C, and --format is of another kind: give an OUT that ends in .c, "
+            f"which gets its header beside it. Received: '{args.out}' --format {to}"
+        )
+    if args.labels and not args.int8:
+        raise ValueError(
+            "--labels are those of the samples of --int8: give both. "
+            f"Received: --labels {args.labels}"
+        )
     if to == "tflite" and args.int8:
         raise ValueError("--int8 is for --format npz or c. Received: --format tflite")
     if to != "tflite" and (args.target != "arm" or not args.pack_dense):
@@ -61,7 +73,8 @@ def _export(args: argparse.Namespace) -> None:
     if to == "tflite":
         exported = export.convert(model, pack_dense=args.pack_dense, target=args.target)
     else:
-        exported = export.bits(model, representative=representative)
+        labels = None if args.labels is None else np.load(args.labels, allow_pickle=False)
+        exported = export.bits(model, representative=representative, labels=labels)
     print(exported.report)
     if args.strict:
         exported.report.check_packed()

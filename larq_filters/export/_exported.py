@@ -155,6 +155,6 @@ def benchmark(
 
 def _warn_of_old_name(old: str, new: str) -> None:
     warn(
-        f"{old} is now {new}, and goes with the next version.",
+        f"{old} is deprecated, and the next version will not have it. Use {new}.",
         DeprecationWarning,
     )

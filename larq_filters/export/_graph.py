@@ -51,7 +51,7 @@ def check(graph: Any, binary: dict[str, str]) -> None:
             if layer is not None:
                 raise ValueError(
                     f"Larq Compute Engine would merge a constant into the binary convolution "
-                    f"'{layer}' in a wrong way. Give the constant the shape (channels,), or put a "
+                    f"'{layer}' incorrectly. Give the constant the shape (channels,), or put a "
                     "layer such as PReLU between the two. "
                     f"Received: operation '{operation.name}'"
                 )

@@ -44,7 +44,7 @@ def convert(
     Args:
         function: A concrete function whose variables `module` holds.
         module: What to save.
-        dtypes: Of the inputs and of the outputs.
+        dtypes: Types of the inputs and outputs.
         **options: `target` and `experimental_default_int8_range` of `convert_saved_model`.
 
     Raises:

@@ -39,11 +39,11 @@ def check(model: Any) -> None:
 
 
 def check_lstm(model: tf.keras.Model) -> None:
-    """Refuses what Larq Compute Engine makes something else of."""
+    """Refuses LSTMs that Larq Compute Engine converts to something else."""
     for layer in model._flatten_layers():
         if isinstance(layer, tf.keras.layers.LSTM) and not layer.unroll:
             raise ValueError(
-                "Larq Compute Engine makes something else of an LSTM that is not unrolled: use "
+                "Larq Compute Engine converts an LSTM that is not unrolled to a wrong file: use "
                 "LSTM(unroll=True) or RNN(LSTMCell(units)), which take the same weights. Received: "
                 f"layer '{layer.name}'"
             )
@@ -71,7 +71,7 @@ def input_structure(model: tf.keras.Model) -> Any:
         shape = tuple(tensor.shape)
         if not shape or None in shape[1:]:
             raise ValueError(
-                "an exported model has a fixed input shape, all but the batch: make it with a "
+                "export needs fixed input shapes, except for the batch axis: make the model with a "
                 f"fixed Input and copy the weights. Received: input '{tensor.name}' of shape "
                 f"{shape}"
             )

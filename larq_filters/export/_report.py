@@ -100,7 +100,8 @@ class Report:
     def kernels(self) -> tuple[str, ...]:
         """The old name of `engines`."""
         warn(
-            "Report.kernels is now Report.engines, and goes with the next version.",
+            "Report.kernels is deprecated, and the next version will not have it. Use "
+            "Report.engines.",
             DeprecationWarning,
         )
         return self.engines
@@ -188,7 +189,8 @@ class Report:
         )
         raise NotPacked(
             f"strict export needs every layer that asks for 1 bit to be packed: {reasons}. "
-            f"Received: {len(self.unpacked)} layers in {[r.operator for r in self.unpacked]}"
+            f"Received: {len(self.unpacked)} of {len(self.layers)} layers not packed, computed by "
+            f"{[r.operator for r in self.unpacked]}"
         )
 
 

@@ -149,8 +149,8 @@ def _check(result: Verification, allowed: float, other: str, engine: str) -> Non
     if worst.beyond <= allowed:
         return
     hint = (
-        "Where only a few differ, rounding turned signs next to 0: `allowed` takes a share of such "
-        "samples. "
+        "If only a few samples differ, rounding changed the sign of values near 0: set `allowed` "
+        "to the share of such samples. "
         if worst.beyond <= _ROUNDED
         else ""
     )
@@ -176,7 +176,7 @@ def arrange(inputs: Any, names: Sequence[str], specs: Sequence[tf.TensorSpec]) -
     counts = {len(a) if a.ndim else 0 for a in arrays}
     if [a.shape[1:] for a in arrays] != expected or len(counts) != 1 or 0 in counts:
         raise ValueError(
-            "verify takes samples for every input of the model, as many for each: arrays of shape "
+            "give samples for every input of the model, as many for each: arrays of shape "
             f"{[('samples', *shape) for shape in expected]}. "
             f"Received: shapes {[a.shape for a in arrays]}"
         )
@@ -184,7 +184,7 @@ def arrange(inputs: Any, names: Sequence[str], specs: Sequence[tf.TensorSpec]) -
     for name, array in zip(names, arrays, strict=True):
         if not np.isfinite(array).all():
             raise ValueError(
-                "verify takes finite samples: the sign of NaN is NaN in Keras and +1 in the file. "
+                "samples must be finite: the sign of NaN is NaN in Keras and +1 in the file. "
                 f"Received: input '{name}' with {int((~np.isfinite(array)).sum())} values that "
                 "are not"
             )
@@ -216,8 +216,8 @@ def check_finite(names: Sequence[str], outputs: Sequence[np.ndarray]) -> None:
 def check_shapes(kind: str, model: list[Any], file: list[Any]) -> None:
     if [tuple(shape) for shape in model] != [tuple(shape) for shape in file]:
         raise ValueError(
-            f"the model has other {kind} than the file: give the model that the file was made of. "
-            f"Received: shapes {[tuple(shape) for shape in model]}, and "
+            f"the {kind} of model and file have different shapes: give the model that the file was "
+            f"made of. Received: shapes {[tuple(shape) for shape in model]}, and "
             f"{[tuple(shape) for shape in file]} in the file"
         )
 

@@ -14,7 +14,9 @@ class Quantizers(NamedTuple):
     initializer: Any
     constraint: Any
 
-    def conv(self, filters: int, size: int, strides: int = 1) -> lq.layers.QuantConv2D:
+    def conv(
+        self, filters: int, size: int, strides: int = 1, name: str | None = None
+    ) -> lq.layers.QuantConv2D:
         """A binary convolution without bias, padded with 1 at the borders.
 
         Ones and not zeros, as a packed ±1 input has no zeros.
@@ -30,6 +32,7 @@ class Quantizers(NamedTuple):
             kernel_quantizer=self.kernel or lq.quantizers.NoOp(precision=1),
             kernel_initializer=self.initializer,
             kernel_constraint=self.constraint,
+            name=name,
         )
 
 

@@ -1,13 +1,19 @@
 """Bi-Real Net: residual binary networks with a shortcut around every binary convolution."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
+from larq_filters.models import _weights
 from larq_filters.models._common import Quantizers, batch_norm, classifier
 
+import numpy as np
 import tensorflow as tf
 
-__all__ = ["BiRealNet18", "BiRealNet20", "BiRealNet34"]
+__all__ = ["BiRealNet18", "BiRealNet20", "BiRealNet34", "preprocess_cifar10"]
+
+# Of CIFAR-10's training images, for each channel.
+CIFAR10_MEAN, CIFAR10_STD = (125.3, 123.0, 113.9), (63.0, 62.1, 66.7)
 
 
 def BiRealNet18(
@@ -106,6 +112,8 @@ def BiRealNet20(
     kernel_quantizer: Any = None,
     kernel_initializer: Any = "glorot_uniform",
     kernel_constraint: Any = None,
+    weights: str | os.PathLike[str] | None = None,
+    include_top: bool = True,
     name: str = "birealnet20",
 ) -> tf.keras.Model:
     """Bi-Real Net with 20 layers, for images of about 32×32 such as CIFAR-10.
@@ -121,14 +129,29 @@ def BiRealNet20(
         kernel_quantizer: As for `BiRealNet18`.
         kernel_initializer: As for `BiRealNet18`.
         kernel_constraint: As for `BiRealNet18`.
+        weights: None, which are random ones; 'cifar10', which were trained on CIFAR-10 at width 16
+            by `FilteredFlip`, and whose accuracy docs/results.md has; or the path of a file that
+            `model.save_weights` wrote. `preprocess_cifar10` makes their inputs.
+        include_top: Whether the model ends in the dense layer. False: it ends in the last
+            convolution's shortcut, to be followed by layers of your own; `num_classes` then has no
+            effect.
         name: Name of the model.
 
     Returns:
-        The model, not compiled; its outputs are logits, of shape (batch, `num_classes`).
+        The model, not compiled; its outputs are logits, of shape (batch, `num_classes`), or without
+        the top features, of shape (batch, height/4, width/4, 4·`width`).
+
+    Raises:
+        ValueError: `weights` are unknown, or 'cifar10' together with another `width`, other
+            channels than 3, or, with the top, another `num_classes` than 10.
 
     Example:
         >>> lqf.models.BiRealNet20(width=8).output_shape
         (None, 10)
+        >>> images = np.random.randint(256, size=(2, 32, 32, 3))
+        >>> model = lqf.models.BiRealNet20(weights="cifar10")
+        >>> model.predict(lqf.models.preprocess_cifar10(images), verbose=0).shape
+        (2, 10)
 
     Source:
         As for `BiRealNet18`, on the layers of the ResNet-20 of He, Zhang, Ren, Sun, "Deep Residual
@@ -137,10 +160,38 @@ def BiRealNet20(
     quantizers = Quantizers(
         input_quantizer, kernel_quantizer, kernel_initializer, kernel_constraint
     )
+    needs = {"width": (width, 16), "channels of input_shape": (input_shape[-1], 3)}
+    if include_top:
+        needs["num_classes"] = (num_classes, 10)
+    _weights.check(weights, "cifar10", needs)
     inputs = tf.keras.layers.Input(input_shape)
     x = tf.keras.layers.Conv2D(width, 3, padding="same", use_bias=False)(inputs)
     x = _stages(batch_norm(x), (6, 6, 6), width, quantizers)
-    return classifier(inputs, x, num_classes, name)
+    if include_top:
+        model = classifier(inputs, x, num_classes, name)
+    else:
+        model = tf.keras.Model(inputs, x, name=name)
+    return _weights.load(model, weights, "birealnet20_cifar10")
+
+
+def preprocess_cifar10(images: Any) -> Any:
+    """Images as the weights 'cifar10' want them: each channel less its mean, by its deviation.
+
+    Args:
+        images: Numbers from 0 to 255, of shape (..., height, width, 3): an array or a tensor.
+
+    Returns:
+        float32 of the same shape, an array for an array and else a tensor: (x − mean)/deviation,
+        with mean and deviation of CIFAR-10's training images.
+
+    Example:
+        >>> lqf.models.preprocess_cifar10(np.full((1, 1, 3), 255)).round(1)
+        array([[[2.1, 2.1, 2.1]]], dtype=float32)
+    """
+    if tf.is_tensor(images):
+        return (tf.cast(images, tf.float32) - CIFAR10_MEAN) / CIFAR10_STD
+    mean, std = np.asarray([CIFAR10_MEAN, CIFAR10_STD], "float32")
+    return (np.asarray(images, "float32") - mean) / std
 
 
 def _imagenet_net(

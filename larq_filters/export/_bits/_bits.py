@@ -2,22 +2,18 @@
 
 import os
 import pathlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from larq_filters import _files
-from larq_filters.export._bits import _c, _header, _int8, _make, _npz, _proof, _run
+from larq_filters.export import _model
+from larq_filters.export._bits import _c, _header, _int8, _make, _names, _npz, _proof, _run
 from larq_filters.export._bits._network import Network
 from larq_filters.export._bits._proof import BitsVerification
 from larq_filters.export._bits._report import BitsReport, make_report
 
 import numpy as np
 import tensorflow as tf
-
-_KEYWORDS = "auto break case char const continue default do double else enum extern float for goto"
-_KEYWORDS += " if inline int long register restrict return short signed sizeof static struct switch"
-_KEYWORDS += " typedef union unsigned void volatile while main"
 
 
 class Bits:
@@ -29,7 +25,11 @@ class Bits:
     c % 32, from the lowest, of word c // 32; bits beyond the last channel are 0. A binary kernel
     has the axes (outputs, rows, columns, words), of a dense layer (outputs, 1, 1, words); a real
     one Keras' axes (rows, columns, inputs, outputs). The sum of a window of n products is
-    n − 2·popcount(input XOR kernel).
+    n − 2·popcount(input XOR kernel). Filter f is of the group f // (filters / groups). A layer that
+    is called n times has n copies of its kernel.
+
+    **Sums** of real layers, and of reals times ±1, start at 0 in float32 and add row after row,
+    column after column, channel after channel. In another order their last digits differ.
 
     **Thresholds.** sign(f(s)) of a sum s, where f is batch norm and what else the model has before
     the sign, is s ≥ threshold, and where the channel's bit in `flips` is 1, s < threshold. A
@@ -52,13 +52,15 @@ class Bits:
       and 'flips', 'code', and, for the report, 'note' and 'edges'. Kinds are 'binary' (±1 by ±1),
       'signs' (reals times ±1), 'real' and 'int8' convolutions and dense layers; 'max' and 'average'
       over the positions inside of the input; 'map' (code only), 'copy' (bits in another shape),
-      'concat' (of channels), and 'quantize' (times 'scale', half away from 0, within ±127).
+      'concat' (of channels), and 'quantize' (times the scale in 'weights', then the
+      integer part of x + 0.5 in float32, or of x − 0.5 below 0, within ±127).
     - A 'window' has the 'height' and 'width' of the input, its 'channels' in each of the 'groups',
       'out_height' and 'out_width', its own 'rows' and 'columns', 'strides' and 'dilations' (both
       for rows and columns), 'top' and 'left' (the padding there), 'filters' (channels of the
       output) and 'pad': what bits are padded with, 1, −1 or 0 for nothing. Reals are with 0.
     - A line of 'code' is an operation and its operands in float32: 'sum' (what the step has before
-      its code), 'v' and the number of a line, 't' and the number of a tensor, or an array. The
+      its code), 'v' and the number of a line, 't' and the number of a tensor, or an array; of one
+      position or one channel, it is the same for all. The
       output is the last line, as a sign (+1 where it is ≥ 0) if the tensor is of bits. Operations
       are add, sub, mul, div, max, min, neg, abs, square, relu, relu6, sign, copy, and leaky (its
       first operand, times the second where it is not above 0).
@@ -91,7 +93,7 @@ class Bits:
 
     @property
     def arrays(self) -> Mapping[str, np.ndarray]:
-        """All arrays, by name: kernels, thresholds, flips, constants."""
+        """All arrays by name (kernels, thresholds, flips, constants)."""
         return self._network.arrays
 
     def predict(self, inputs: Any) -> Any:
@@ -128,7 +130,7 @@ class Bits:
             ValueError: A name is none in C.
             OSError: It cannot be written.
         """
-        name = _c_name(pathlib.Path(path).stem, function)
+        name = _names.check(pathlib.Path(path).stem, function)
         _files.write(path, _header.header(self._network, name, function).encode())
 
     def to_c(self, path: str | os.PathLike[str], *, function: str = "predict") -> None:
@@ -136,7 +138,7 @@ class Bits:
 
         It has `int predict(const float *x, float *y)`: x is an input (several one after another, in
         the order of the model), y becomes the output (or outputs), and the index of the largest
-        output is returned. It needs no library and allocates nothing.
+        value of the first output is returned. It needs no library and allocates nothing.
 
         Args:
             path: Where to: digits.c, beside which digits.h is written.
@@ -149,7 +151,7 @@ class Bits:
         path = pathlib.Path(path)
         if path.suffix != ".c":
             raise ValueError(f"a C program's file ends in .c: name it so. Received: '{path}'")
-        name = _c_name(path.stem, function)
+        name = _names.check(path.stem, function)
         text = _c.program(self._network, name, function)
         with _files.replaced(path) as c, _files.replaced(path.with_suffix(".h")) as h:
             c.write_bytes(text.encode())
@@ -177,8 +179,8 @@ class Bits:
             tolerance: The largest difference that counts as equal, in units of the model's largest
                 absolute output; by default 1e-3, and 0.1 with 8-bit real layers.
             allowed: Share of samples, in [0, 1), that may differ by more without such a sign.
-            compiler: What compiles the C program: by default $CC or cc if there is one; '' for
-                nothing.
+            compiler: What compiles the C program: by default $CC, with arguments if need be, or cc
+                if there is one; '' for nothing.
 
         Returns:
             The differences, for each output.
@@ -186,8 +188,10 @@ class Bits:
         Raises:
             Mismatch: More samples than allowed differ by more than the tolerance, or the C program
                 differs from NumPy in any bit.
-            ValueError: `inputs` do not fit the model.
+            ValueError: `inputs` do not fit the model, or there is no such compiler, or what it
+                makes does not run here.
         """
+        _model.check(model)
         return _proof.verify(
             self._network, model, inputs, tolerance=tolerance, allowed=allowed, compiler=compiler
         )
@@ -205,7 +209,8 @@ def bits(model: tf.keras.Model, *, representative: Any = None, labels: Any = Non
             compiled or not. It is left as it was.
         representative: Inputs as the device will see them, from which 8-bit real layers get the
             scales of their inputs; a few hundred samples do. By default real layers stay floats.
-        labels: The right class of each of these, for the report to have accuracies.
+        labels: The right class of each of these, for the report to have accuracies: the index of
+            the output, or for a single output 1 where it should be above 0.
 
     Returns:
         The network, which can be saved, written as C, and compared with the model.
@@ -237,12 +242,7 @@ def bits(model: tf.keras.Model, *, representative: Any = None, labels: Any = Non
             )
         return Bits(network, {})
     arrays = _proof.arrange(network, representative)
-    labels = None if labels is None else np.asarray(labels).ravel()
-    if labels is not None and len(labels) != len(arrays[0]):
-        raise ValueError(
-            "labels are one class for each representative sample. Received: "
-            f"{len(labels)} labels for {len(arrays[0])} samples"
-        )
+    labels = None if labels is None else np.asarray(labels)
     quantized = _int8.quantize(network, arrays)
     return Bits(quantized, _int8.accuracy(network, quantized, arrays, labels))
 
@@ -272,17 +272,3 @@ def load_bits(path: str | os.PathLike[str]) -> Bits:
     """
     network, head = _npz.load(path)
     return Bits(network, head["accuracy"])
-
-
-def _c_name(stem: str, function: str) -> str:
-    """What a file's arrays begin with."""
-    taken = {*_KEYWORDS.split(), *_c.NAMES}
-    for name in (stem, function):
-        good = re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) and not re.fullmatch(r"w\d+", name)
-        if not good or name in taken:
-            raise ValueError(
-                "the name of the file, without its ending, and of the function become names in C: "
-                "use letters, digits and underscores, and no name that C or the program has "
-                f"already. Received: '{name}'"
-            )
-    return stem

@@ -4,7 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from larq_filters.export._bits import _fold, _lines, _rewrite
-from larq_filters.export._bits._network import WORD, Network, Step, Tensor, Window, pack
+from larq_filters.export._bits._network import (
+    WORD,
+    Network,
+    Step,
+    Tensor,
+    Window,
+    check_finite,
+    pack,
+)
 from larq_filters.export._bits._nodes import LINES, Graph, Node, plane, refusal
 from larq_filters.export._bits._regions import Regions
 
@@ -265,6 +273,7 @@ class _Builder:
         if producer is None:  # lines read the tensor, which is the sum here
             mine = f"t{self._made[id(source)]}"
             code = [tuple("sum" if a == mine else a for a in line) for line in code]
+        check_finite(source.name if producer is None else producer.name, constants.values())
         run = self._graph.run(source.tensor, node.inputs[0].tensor)
         scale = source.attributes.get("scale")
         folded = _fold.fold(run, source.shape, scale, largest, step, code, constants)

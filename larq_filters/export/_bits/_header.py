@@ -20,8 +20,8 @@ _LAYOUT = """\
 Bits: 1 is +1, 0 is -1. Channel c is bit c % 32, from the lowest, of word c / 32; bits of the last
 word beyond the last channel are 0. Sums are channels - 2 * popcount(input ^ kernel), over the
 window. A threshold t: the sign of what batch norm makes of a sum is +1 where sum >= t, or, where
-the channel's bit in flips is 1, where sum < t. Axes are given with each array, the last one moving
-fastest."""
+the channel's bit in flips is 1, where sum < t. Kernels of bits have the axes outputs x rows x
+columns x words, and real ones rows x columns x inputs x outputs; the last one moves fastest."""
 
 
 def header(network: Network, name: str, function: str) -> str:
@@ -57,7 +57,8 @@ def header(network: Network, name: str, function: str) -> str:
         'extern "C" {',
         "#endif",
         "",
-        "/* Fills y from x, which must be finite; returns the index of the largest output. */",
+        "/* Fills y from x, which must be finite; returns the index of the largest value of the",
+        "   first output. */",
         f"int {function}(const float *x, float *y);",
         "",
         "#ifdef __cplusplus",
@@ -75,8 +76,13 @@ def header(network: Network, name: str, function: str) -> str:
 
 def _array(identifier: str, name: str, array: np.ndarray) -> Iterable[str]:
     kind = array.dtype.name
-    axes = _shape(array.shape) if array.ndim > 1 else ""
-    yield f"static const {_TYPES[kind]} {identifier}[{array.size}] = {{  /* {axes or 'channels'} */"
+    if name.endswith(".flips"):
+        axes = "words: a bit for each channel"
+    elif array.ndim > 1:
+        axes = _shape(array.shape)
+    else:
+        axes = "channels" if array.size > 1 else "one number"
+    yield f"static const {_TYPES[kind]} {identifier}[{array.size}] = {{  /* {axes} */"
     numbers = ", ".join(map(_number, array.ravel()))
     yield textwrap.indent(textwrap.fill(numbers, 94), "    ")
     yield "};"

@@ -62,14 +62,30 @@ def accuracy(
     inputs: Sequence[np.ndarray],
     labels: np.ndarray | None,
 ) -> dict[str, float]:
-    """What 8 bits cost, as `BitsReport.accuracy` has it, by the arg max of the first output."""
+    """What 8 bits cost, as `BitsReport.accuracy` has it, by the class in the first output.
+
+    That is its arg max, or of a single number, whether it is above 0.
+
+    Raises:
+        ValueError: Labels are no classes, or another number of them.
+    """
+    if not any(step.kind == "int8" for step in quantized.steps):
+        return {}
     classes = []
     for one in (network, quantized):
         outputs, _ = _run.run(one, inputs)
-        classes.append(outputs[0].reshape(len(inputs[0]), -1).argmax(1))
+        first = outputs[0]
+        classes.append(first.argmax(-1) if first.shape[-1] > 1 else (first[..., 0] > 0).astype(int))
     floats, int8 = classes
-    known = {"samples": len(floats), "agreement": float((floats == int8).mean())}
+    known = {"samples": len(inputs[0]), "agreement": float((floats == int8).mean())}
     if labels is not None:
+        labels = labels.reshape(labels.shape[:1]) if labels.size == len(labels) else labels
+        if labels.dtype.kind not in "biu" or labels.shape != floats.shape:
+            raise ValueError(
+                "labels are the index of the right class, a whole number, for each representative "
+                f"sample: an array of shape {floats.shape}. "
+                f"Received: {labels.dtype} of shape {labels.shape}"
+            )
         known["floats"] = float((floats == labels).mean())
         known["int8"] = float((int8 == labels).mean())
     return known

@@ -53,23 +53,23 @@ static int32_t ones(uint32_t word)
 static int32_t binary_sum(const window *w, const uint32_t *input, const uint32_t *kernel,
                           int32_t position, int32_t filter)
 {
-    const int32_t words = (w->channels + 31) / 32, group = filter / (w->filters / w->groups);
-    const uint32_t last = 0xffffffffu >> (words * 32 - w->channels);
+    const int32_t each = (w->channels + 31) / 32, group = filter / (w->filters / w->groups);
+    const uint32_t last = 0xffffffffu >> (each * 32 - w->channels);
     int32_t row, column, i, compared = 0, different = 0;
-    kernel += filter * w->rows * w->columns * words;
+    kernel += filter * w->rows * w->columns * each;
     for (row = 0; row < w->rows; ++row) {
-        for (column = 0; column < w->columns; ++column, kernel += words) {
+        for (column = 0; column < w->columns; ++column, kernel += each) {
             const int32_t at = under(w, position, row, column);
             if (at >= 0) {
-                const uint32_t *bits = input + (at * w->groups + group) * words;
-                for (i = 0; i < words; ++i) {
+                const uint32_t *bits = input + (at * w->groups + group) * each;
+                for (i = 0; i < each; ++i) {
                     different += ones(bits[i] ^ kernel[i]);
                 }
             } else if (w->pad == 0) {
                 continue;
             } else {
-                for (i = 0; i < words; ++i) {
-                    const uint32_t all = i + 1 < words ? 0xffffffffu : last;
+                for (i = 0; i < each; ++i) {
+                    const uint32_t all = i + 1 < each ? 0xffffffffu : last;
                     different += ones((w->pad > 0 ? all : 0u) ^ kernel[i]);
                 }
             }
@@ -84,12 +84,12 @@ static int32_t binary_sum(const window *w, const uint32_t *input, const uint32_t
 static float signs_sum(const window *w, const float *input, const uint32_t *kernel,
                        int32_t position, int32_t filter)
 {
-    const int32_t words = (w->channels + 31) / 32, group = filter / (w->filters / w->groups);
+    const int32_t each = (w->channels + 31) / 32, group = filter / (w->filters / w->groups);
     int32_t row, column, i;
     float sum = 0.0f;
-    kernel += filter * w->rows * w->columns * words;
+    kernel += filter * w->rows * w->columns * each;
     for (row = 0; row < w->rows; ++row) {
-        for (column = 0; column < w->columns; ++column, kernel += words) {
+        for (column = 0; column < w->columns; ++column, kernel += each) {
             const int32_t at = under(w, position, row, column);
             for (i = 0; at >= 0 && i < w->channels; ++i) {
                 const float value = input[(at * w->groups + group) * w->channels + i];
@@ -182,12 +182,12 @@ static int32_t int_max(const window *w, const int32_t *input, int32_t position, 
     "bit_max": """\
 static int bit_max(const window *w, const uint32_t *input, int32_t position, int32_t channel)
 {
-    const int32_t words = (w->groups + 31) / 32;
+    const int32_t each = (w->groups + 31) / 32;
     int32_t row, column;
     for (row = 0; row < w->rows; ++row) {
         for (column = 0; column < w->columns; ++column) {
             const int32_t at = under(w, position, row, column);
-            if (at >= 0 && bit(input + at * words, channel)) {
+            if (at >= 0 && bit(input + at * each, channel)) {
                 return 1;
             }
         }

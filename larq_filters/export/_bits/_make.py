@@ -4,10 +4,9 @@ from typing import Any
 
 from larq_filters.export import _frozen, _model, _trace
 from larq_filters.export._bits import _build
-from larq_filters.export._bits._network import Network
+from larq_filters.export._bits._network import Network, check_finite
 from larq_filters.export._bits._nodes import Graph
 
-import numpy as np
 import tensorflow as tf
 
 
@@ -21,12 +20,7 @@ def network(model: tf.keras.Model) -> Network:
     traced = _trace.trace(clone, kernels, structure)
     made = _build.build(Graph(traced, kernels))
     for name, array in made.arrays.items():
-        if not np.isfinite(array).all():
-            layer = made.steps[int(name[1 : name.index(".")])].name
-            raise ValueError(
-                f"layer '{layer}' has weights that are not finite, which C cannot hold: train the "
-                f"model again. Received: {int((~np.isfinite(array)).sum())} such numbers"
-            )
+        check_finite(made.steps[int(name[1 : name.index(".")])].name, [array])
     return made
 
 

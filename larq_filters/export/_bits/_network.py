@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -227,3 +227,13 @@ def unpack(packed: np.ndarray, channels: int) -> np.ndarray:
     octets = np.ascontiguousarray(packed.astype("<u4")).view(np.uint8)
     bits = np.unpackbits(octets, axis=-1, count=channels, bitorder="little")
     return bits.astype(np.int8) * 2 - 1
+
+
+def check_finite(layer: str, arrays: Iterable[np.ndarray]) -> None:
+    """Refuses numbers of a layer, or of what follows it, that C cannot hold."""
+    wrong = sum(int((~np.isfinite(array)).sum()) for array in arrays)
+    if wrong:
+        raise ValueError(
+            f"layer '{layer}', or the batch norm behind it, has weights that are not finite, which "
+            f"C cannot hold: train the model again. Received: {wrong} such numbers"
+        )

@@ -188,7 +188,11 @@ class Graph:
     def _batch_norm(self, op: Any, name: str, values: Any, shape: Any, tensor: Any) -> Node:
         x, gamma, beta, mean, variance = values
         if op.get_attr("is_training") or op.get_attr("data_format") != b"NHWC":
-            raise refusal(op, "it normalizes a batch, or channels come first", "use channels_last")
+            raise refusal(
+                op,
+                "it is no batch norm over the last axis with fixed averages",
+                "use BatchNormalization(axis=-1), and no LayerNormalization",
+            )
         epsilon = np.float32(op.get_attr("epsilon"))
         scale = (gamma / np.sqrt(variance + epsilon)).astype(np.float32)
         shifted = Node("sub", name, (x, mean), shape, tensor)

@@ -44,13 +44,13 @@ def load(path: str | os.PathLike[str]) -> tuple[Network, dict[str, Any]]:
     except Exception as error:  # of many kinds, by what is wrong with it
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ValueError(f"{_BROKEN}. Received: '{path}', {reason}") from error
-    if not intact:
-        raise ValueError(f"{_BROKEN}. Received: '{path}', whose checksum does not match")
-    if network is None:
+    if version != VERSION:
         raise ValueError(
             "this file is of another version of larq_filters: save the bits again. Received: "
             f"'{path}' of version {version}, not {VERSION}"
         )
+    if network is None:
+        raise ValueError(f"{_BROKEN}. Received: '{path}', whose checksum does not match")
     return network, head
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import pathlib
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -33,8 +34,8 @@ class BitsVerification(Verification):
         outputs: One `Difference` for each output, in the order of the model.
         samples: Number of samples.
         tolerance: The largest relative difference that counts as equal.
-        near: Samples in which a sign of floats is within the rounding of all that it was worked out
-            of from its edge, so that Keras may decide it otherwise.
+        near: Samples in which the argument of a float sign is so close to 0 that Keras may round it
+            to the other sign.
         unexplained: Samples beyond the tolerance that are not among them; if all samples are among
             them, all that are beyond.
         compiler: What compiled the C program, whose outputs were equal bit for bit on the first 16
@@ -45,7 +46,7 @@ class BitsVerification(Verification):
         >>> print(lqf.export.BitsVerification((difference,), 100, 1e-3, 2, 0, "cc"))
         output                    absolute   relative   same arg max   beyond 0.001
         logits                     1.0e-06    1.0e-07        100.00%          0.00%
-        next to a sign's edge   2 of 100 samples; 0 others are beyond
+        signs near rounding     2 of 100 samples; 0 of the others exceed the tolerance
         C program               equal bit for bit, compiled by cc
     """
 
@@ -63,11 +64,11 @@ class BitsVerification(Verification):
         program = (
             f"equal bit for bit, compiled by {self.compiler}"
             if self.compiler
-            else "not compiled here, as there is no cc"
+            else "not compiled here"
         )
         return (
-            f"next to a sign's edge   {self.near} of {self.samples} samples; {self.unexplained} "
-            "others are beyond\n"
+            f"signs near rounding     {self.near} of {self.samples} samples; {self.unexplained} "
+            "of the others exceed the tolerance\n"
             f"C program               {program}"
         )
 
@@ -111,22 +112,21 @@ def verify(
     beyond = _beyond(got, expected, tolerance)
     # Where every sample is next to an edge, there is none that shows that the rest is right.
     unexplained = int(beyond.sum() if near.all() else (beyond & ~near).sum())
-    compiler = _compiler() if compiler is None else compiler
+    compiler = _compiler(compiler)
     if compiler:
         _check_program(network, compiler, [a[:_FEW] for a in arrays], [g[:_FEW] for g in got])
     proof = BitsVerification(
-        result.outputs, result.samples, tolerance, int(near.sum()), unexplained, compiler or ""
+        result.outputs, result.samples, tolerance, int(near.sum()), unexplained, compiler
     )
     if unexplained > allowed * result.samples:
         worst = max(result.outputs, key=lambda output: (output.beyond, output.relative))
         raise Mismatch(
             f"the bits compute something else than the model: output '{worst.name}' differs by up "
-            f"to {worst.absolute:.3g}, which is {worst.relative:.3g} of its largest value, and "
-            f"{unexplained} of {result.samples} samples differ by more than the tolerance without "
-            f"a sign next to its edge, which {int(near.sum())} have. Give the model that the bits "
-            "were made of; where all samples have such a sign, and with 8-bit real layers, "
-            f"`allowed` takes a share of samples. Received: tolerance={tolerance:g}, "
-            f"allowed={allowed:g}"
+            f"to {worst.absolute:.3g}, which is {worst.relative:.3g} of its largest value. "
+            f"{unexplained} of {result.samples} samples exceed the tolerance without a sign near "
+            "rounding. Give the model that the bits were made of. With 8-bit real layers, or where "
+            "all samples have a sign near rounding, set `allowed` to a share of samples. "
+            f"Received: tolerance={tolerance:g}, allowed={allowed:g}"
         )
     return proof
 
@@ -154,9 +154,19 @@ def _check_program(
                 )
 
 
-def _compiler() -> str | None:
-    """What compiles C here: the environment variable CC, or else cc."""
-    return shutil.which(os.environ.get("CC") or "cc")
+def _compiler(given: str | None) -> str:
+    """What compiles C here: what was given, the environment variable CC, or else cc; or ''."""
+    wanted = os.environ.get("CC") if given is None else given
+    if given == "" or not (wanted or shutil.which("cc")):
+        return ""
+    program, *arguments = shlex.split(wanted or "cc")
+    found = shutil.which(program)
+    if found is None:
+        raise ValueError(
+            "there is no such C compiler: name another one, by `compiler` or the environment "
+            f"variable CC, or compiler='' for none. Received: {wanted}"
+        )
+    return shlex.join([found, *arguments])
 
 
 @contextlib.contextmanager
@@ -164,18 +174,34 @@ def _compiled(network: Network, compiler: str) -> Iterator[Predict]:
     """What runs the program on samples: one array for each input, one for each output.
 
     Raises:
-        RuntimeError: The compiler fails.
+        ValueError: The compiler fails, or what it makes does not run here.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         (folder / "bits.h").write_text(_header.header(network, "bits", "predict"), "utf-8")
         (folder / "bits.c").write_text(_c.program(network, "bits", "predict"), "utf-8")
-        command = [compiler, "-std=c99", "-O2", "-ffp-contract=off", "-shared", "-fPIC"]
+        command = [
+            *shlex.split(compiler),
+            "-std=c99",
+            "-O2",
+            "-ffp-contract=off",
+            "-shared",
+            "-fPIC",
+        ]
         command += [str(folder / "bits.c"), "-o", str(folder / "bits.so")]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
-            raise RuntimeError(f"{compiler} fails: {done.stderr.strip()[:500]}")
-        function = ctypes.CDLL(str(folder / "bits.so")).predict
+            reason = " ".join(done.stderr.split())[:300]
+            raise ValueError(
+                f"the C compiler fails: name another one. Received: {compiler}, which says {reason}"
+            )
+        try:
+            function = ctypes.CDLL(str(folder / "bits.so")).predict
+        except OSError as error:
+            raise ValueError(
+                "what the C compiler makes does not run here: name one for this machine. "
+                f"Received: {compiler}"
+            ) from error
         yield lambda inputs: _predict(network, function, inputs)
 
 

@@ -119,7 +119,7 @@ class BitsReport:
         signs = [r for r in self.layers if r.sign]
         folded = sum(r.sign == "thresholds" for r in signs)
         lines = [
-            f"signs               {folded} of {len(signs)} by integer thresholds, the others of "
+            f"signs               {folded} of {len(signs)} by integer thresholds, the others in "
             "floats",
             f"constants           {self.constant_bytes:,} bytes, for read-only memory",
             f"buffers             {self.buffer_bytes:,} bytes",
@@ -134,7 +134,7 @@ class BitsReport:
         for reason, names in reasons.items():
             more = f" and {len(names) - 2} more" if len(names) > 3 else ""
             named = ", ".join(names[: 2 if more else 3])
-            lines += ["", *textwrap.wrap(f"of floats, as {reason}: {named}{more}", WIDTH)]
+            lines += ["", *textwrap.wrap(f"signs in floats because {reason}: {named}{more}", WIDTH)]
         return lines
 
 

@@ -1,0 +1,95 @@
+"""Makes the trained weights that come with the package, and measures them.
+
+    python benchmarks/pretrained.py digits
+    python benchmarks/pretrained.py cifar10 NETWORK.keras HISTORY.json
+
+The digits network is trained here, as `examples/quickstart.py` trains it. NETWORK.keras is what
+`examples/cifar10.py --save` wrote, HISTORY.json what its `--output` wrote. Writes the weights and
+the packed file into `larq_filters/models/weights`. Accuracy is that of all test images, of the
+weights as they are read back and of the packed file.
+"""
+
+import argparse
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import larq_filters as lqf
+from larq_filters.models import _weights
+
+import numpy as np
+import tensorflow as tf
+from larq_compute_engine.tflite.python.interpreter import Interpreter
+from support import machine
+from support.examples import cifar10, quickstart
+
+SHOWN = ("width", "epochs", "alpha", "gamma", "recalibrate", "seed")  # of a training's arguments
+
+
+class Trained(NamedTuple):
+    """A trained network, and images it never saw with their labels."""
+
+    network: Callable[..., tf.keras.Model]
+    model: tf.keras.Model
+    images: np.ndarray
+    labels: np.ndarray
+    command: str
+
+
+def digits() -> Trained:
+    epochs, seed = 20, 1
+    model, images = quickstart.train(epochs, seed)
+    _, _, _, labels = quickstart.data(seed)
+    command = f"examples/quickstart.py --epochs {epochs} --seed {seed}"
+    return Trained(lqf.models.DigitsNet, model, images, labels, command)
+
+
+def cifar(network: pathlib.Path, history: pathlib.Path) -> Trained:
+    model = tf.keras.models.load_model(network, compile=False)
+    images, labels = cifar10.read(None)["test"]
+    used = json.loads(history.read_text())["arguments"]
+    command = "examples/cifar10.py " + " ".join(f"--{name} {used[name]}" for name in SHOWN)
+    images = lqf.models.preprocess_cifar10(images.numpy())
+    return Trained(lqf.models.BiRealNet20, model, images, labels.numpy(), command)
+
+
+def accuracy(logits: Any, labels: np.ndarray) -> float:
+    return float(np.mean(np.argmax(logits, axis=1) == labels))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("weights", choices=["digits", "cifar10"])
+    parser.add_argument("network", type=pathlib.Path, nargs="?")
+    parser.add_argument("history", type=pathlib.Path, nargs="?")
+    args = parser.parse_args()
+    if args.weights == "cifar10" and args.history is None:
+        parser.error("cifar10 needs NETWORK.keras and HISTORY.json")
+    trained = digits() if args.weights == "digits" else cifar(args.network, args.history)
+
+    stem = f"{trained.network.__name__}_{args.weights}".lower()
+    weights, packed = (_weights.FOLDER / f"{stem}{suffix}" for suffix in (".npz", ".tflite"))
+    weights.parent.mkdir(exist_ok=True)
+    _weights.save(trained.model, weights)
+    model = trained.network(weights=args.weights)
+    exported = lqf.export.convert(model, strict=True)
+    exported.save(packed)
+    read = Interpreter(packed.read_bytes()).predict(trained.images)
+    record = {
+        "network": trained.network.__name__,
+        "command": trained.command,
+        "accuracy": accuracy(model.predict(trained.images, verbose=0), trained.labels),
+        "packed_accuracy": accuracy(read, trained.labels),
+        "bytes": weights.stat().st_size,
+        "packed_bytes": packed.stat().st_size,
+        "latency": lqf.export.benchmark(exported, runs=50, threads=1).to_dict(),
+    }
+    print(json.dumps(record, indent=1))
+    machine.write(f"pretrained/{args.weights}", record)
+
+
+if __name__ == "__main__":
+    main()
