@@ -41,7 +41,7 @@ test-oldest: .venv-oldest/$(STAMP)
 soak: .venv/$(STAMP)
 	timeout 600 .venv/bin/python tests/support/soak.py
 
-# The short benchmarks, in under ten minutes, and the README's tables of all.
+# The short benchmarks, in under ten minutes, and the tables of docs/results.md.
 benchmark: .venv/$(STAMP)
 	.venv/bin/python benchmarks/optimizer_step.py
 	.venv/bin/python benchmarks/memory.py

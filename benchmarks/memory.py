@@ -73,6 +73,7 @@ def picture(rows: dict[str, dict], path: str) -> None:
     bars = ax.barh(names, [rows[name]["held"] for name in names])
     ax.bar_label(bars, fmt="%.3g", padding=3)
     ax.set(xlabel="bytes held per binary weight", xlim=(0, 14))
+    ax.set_title("Memory of weight and state while training", fontsize="medium")
     figure.savefig(path, dpi=120)
 
 

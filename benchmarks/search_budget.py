@@ -100,6 +100,8 @@ def picture(spaces: dict, path: pathlib.Path) -> None:
     left.plot([], [], color="gray", label="averaged over all orders")
     left.set(xlabel="trials", ylabel="best held-out accuracy so far (%)")
     right.set(xlabel="share of trials at or below", ylabel="held-out accuracy (%)")
+    left.set_title("Best of so many trials", fontsize="medium")
+    right.set_title("All trials", fontsize="medium")
     left.legend()
     right.legend()
     figure.savefig(path, dpi=120)

@@ -6,11 +6,10 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 HERE = pathlib.Path(__file__).parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent / "benchmarks"), str(HERE)]
+sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 import larq_filters as lqf  # before TensorFlow's Keras is touched: selects Keras 2
 
-import tables
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
@@ -45,7 +44,7 @@ nb_output_stderr = "remove"  # TensorFlow's lines about GPUs
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_inherit_docstrings = False
-autodoc_preserve_defaults = True
+autodoc_preserve_defaults = False
 napoleon_google_docstring, napoleon_numpy_docstring = True, False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
@@ -74,6 +73,5 @@ def every_name_has_a_page(app: Sphinx, _: object) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Tables are written from the results as committed, before pages are read."""
-    tables.write(HERE.parent / "build" / "tables")
+    """What Sphinx does besides."""
     app.connect("env-check-consistency", lambda app, env: every_name_has_a_page(app, env))

@@ -79,20 +79,20 @@ def draw(record: dict[str, Any], path: pathlib.Path) -> None:
     figure = Figure(figsize=(9.6, 3.7), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     steps = np.arange(1, len(y) + 1)
-    y = y / np.abs(y).max()
+    y = 0.8 * y / np.abs(y).max()
     left.axhline(0, color="0.7", linewidth=0.8)
-    left.step(steps, 1.25 * theta, where="post", color=WEIGHT, linewidth=1.2)
+    left.step(steps, theta, where="post", color=WEIGHT, linewidth=1.2)
     left.plot(steps, y, color=OUTPUT, linewidth=1.4)
     flips = np.flatnonzero(theta[1:] != theta[:-1]) + 1
     left.plot(steps[flips], y[flips], "o", color=FLIP, markersize=6, zorder=3)
     left.set_title(f"One bit: it flips when y gets the sign of θ ({len(flips)} flips)", fontsize=11)
     left.set(
         xlabel="training step",
-        ylabel="θ, and y in units of its maximum",
-        ylim=(-1.9, 1.9),
+        ylabel="weight θ (y scaled to fit)",
+        ylim=(-1.5, 1.5),
         xlim=(0, len(y) * 1.02),
     )
-    left.set_yticks([-1.25, 0, 1.25], ["−1", "0", "+1"])
+    left.set_yticks([-1, 0, 1], ["−1", "0", "+1"])
     for x, text, color in ((0.02, "weight θ", WEIGHT), (0.3, "filtered gradient y", OUTPUT)):
         left.text(x, 0.93, text, color=color, transform=left.transAxes, weight="bold")
     left.text(0.74, 0.93, "● flip", color=FLIP, transform=left.transAxes, weight="bold")

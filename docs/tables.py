@@ -1,16 +1,19 @@
 """Tables of the pages and of README, from the JSON in benchmarks/results.
 
-python docs/tables.py   # writes README's table anew; the pages' are made when they are built
+python docs/tables.py   # writes them anew
+
+Each is between two comments, of which the first names it.
 """
 
 import pathlib
+import re
 import statistics
 import sys
+from collections.abc import Callable
 from typing import Any
 
 HERE = pathlib.Path(__file__).parent
-README = HERE.parent / "README.md"
-BEGIN, END = "<!-- results by docs/tables.py -->", "<!-- end -->"
+PAGES = (HERE.parent / "README.md", HERE / "results.md", *sorted((HERE / "guides").glob("*.md")))
 sys.path.append(str(HERE.parent / "benchmarks"))
 
 import report
@@ -29,7 +32,11 @@ EVENTS = {  # in life_events.json: in words
     "load_weights_v3": "`load_weights` of a `.weights.h5` file",
     "load_weights_checkpoint": "`load_weights` of a checkpoint, with filters",
 }
-OPTIMIZERS = ("latent Adam", "CascadedEMA", "EMA", "NormalizedEMA", "Bop")
+OPTIMIZERS = {  # of events in a model's life, and what they are called in the table
+    **{name: name for name in ("latent Adam", "CascadedEMA", "EMA", "IIR", "NormalizedEMA")},
+    "Diode": "Diode's filter",
+    "Bop": "Bop, `inertia=None`",
+}
 FRONT = {  # in accuracy_cifar10/: what README calls it
     "latent_sgd": "latent weights, SGD with momentum, learning rate {:g}",
     "cascaded_ema_squared": "`FilteredFlip(decay_steps=...)`, α = {:g}, γ = 0.1",
@@ -163,7 +170,7 @@ def events() -> str:
         [name, *(f"{100 * lost[optimizer][event]:.2f}" for optimizer in OPTIMIZERS)]
         for event, name in EVENTS.items()
     ]
-    return table(["bits that the next step changes, %", *OPTIMIZERS], rows)
+    return table(["bits that the next step changes, %", *OPTIMIZERS.values()], rows)
 
 
 def recalibrated() -> str:
@@ -197,9 +204,31 @@ def latency() -> str:
     return table(["network", "file", *(f"{head}, ms" for head in heads)], rows)
 
 
-TABLES = {
+def pretrained() -> str:
+    """The trained networks that come with the package."""
+    rows = []
+    for path in sorted((report.RESULTS / "pretrained").glob("*.json")):
+        one = report.read(f"pretrained/{path.stem}")
+        times = {kernel["name"]: kernel["median"] for kernel in one["latency"]["latencies"]}
+        rows.append(
+            [
+                f'`{one["network"]}(weights="{path.stem}")`',
+                f"{100 * one['accuracy']:.1f}",
+                f"{100 * one['packed_accuracy']:.1f}",
+                f"{one['bytes'] / 1000:.0f} kB",
+                f"{one['packed_bytes'] / 1000:.0f} kB",
+                f"{times['default']:.2f}",
+                f"`{one['command']}`",
+            ]
+        )
+    heads = ["network", "test accuracy, %", "of the packed file, %", "weights", "packed file"]
+    return table([*heads, "ms an image", "trained by"], rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
     name: globals()[name]
     for name in (
+        "front",
         "by_steps",
         "decays",
         "budget",
@@ -208,21 +237,24 @@ TABLES = {
         "recalibrated",
         "flips",
         "latency",
+        "pretrained",
     )
 }
 
 
-def write(folder: pathlib.Path) -> None:
-    """Each table as a file that a page includes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, make in TABLES.items():
-        (folder / f"{name}.md").write_text(f"{make()}\n", "utf-8")
+def filled(page: str) -> str:
+    """The text of a page with its tables as the results have them now."""
+
+    def current(found: re.Match[str]) -> str:
+        return f"{found[1]}\n{TABLES[found[2]]()}\n<!-- end -->"
+
+    return re.sub(r"(?s)(<!-- (\w+) by docs/tables.py -->)\n.*?<!-- end -->", current, page)
 
 
 def main() -> None:
-    """Writes README's table anew."""
-    before, rest = README.read_text("utf-8").split(BEGIN)
-    README.write_text(f"{before}{BEGIN}\n{front()}\n{END}{rest.split(END, 1)[1]}", "utf-8")
+    """Writes all tables anew."""
+    for path in PAGES:
+        path.write_text(filled(path.read_text("utf-8")), "utf-8")
 
 
 if __name__ == "__main__":

@@ -255,6 +255,7 @@ def draw_accuracies(
     names = [f"{d.name}{', α → 0' if d.decays else ''}" for d in designs]
     ax.set_yticks(range(len(designs)), names)
     ax.invert_yaxis()
+    ax.set_title("Digits: accuracy of each filter", fontsize="medium")
     ax.set(xlabel=f"test accuracy (%): each of {len(results[0].accuracies)} seeds, and their mean")
     ax.grid(axis="x", alpha=0.3)
 

@@ -5,7 +5,7 @@
 The space "filtered" has three hyperparameters, "latent" the seven of SGD on latent weights; real
 weights are trained by the same Adam in both. Accuracy is that on training images held out.
 Every finished trial is kept: run again with the same arguments, a search that was stopped goes on.
-Several processes share a search by KerasTuner's environment variables (see the README, Search).
+Several processes share a search by KerasTuner's environment variables: docs/guides/searching.md.
 """
 
 import argparse

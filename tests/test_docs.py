@@ -85,10 +85,13 @@ def test_links_between_files_lead_somewhere(page):
     assert missing == []
 
 
-def test_the_readmes_table_is_of_the_results():
+def test_tables_are_of_the_results():
     tables = load("tables", ROOT / "docs" / "tables.py")
-    text = (ROOT / "README.md").read_text("utf-8")
-    assert f"{tables.BEGIN}\n{tables.front()}\n{tables.END}" in text
+    pages = [path.read_text("utf-8") for path in tables.PAGES]
+    assert [tables.filled(page) for page in pages] == pages
+    assert {name for name in tables.TABLES if f"<!-- {name} by" in "".join(pages)} == {
+        *tables.TABLES
+    }
 
 
 def load(name, path):

@@ -407,7 +407,7 @@ def test_a_number_beside_the_filter_is_not_ignored():
     assert (config["filter_alpha"], config["filter_gamma"]) == (0.25, 0.5)
     assert FilteredFlip(decay_steps=40).get_config()["filter_alpha"] == pytest.approx(1e-2)
     config["filter_alpha"] = 0.125
-    assert_one_sentence(lambda: FilteredFlip.from_config(config), ValueError, "change the filter")
+    assert_one_sentence(lambda: FilteredFlip.from_config(config), ValueError, "Change `filter`")
 
 
 @pytest.mark.parametrize("gamma", [None, 0.1])

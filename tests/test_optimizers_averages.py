@@ -336,7 +336,7 @@ def test_refuses():
 def test_a_backup_of_the_averages_is_refused(tmp_path):
     backup = lqf.callbacks.Backup(tmp_path)
     callbacks = keras.callbacks.CallbackList([swap(swap_on_epoch=True), backup])
-    assert_one_sentence(callbacks.on_train_begin, ValueError, "put the backup before it")
+    assert_one_sentence(callbacks.on_train_begin, ValueError, "Put the backup before it")
 
 
 @pytest.mark.parametrize("swap_on_epoch", [False, True])

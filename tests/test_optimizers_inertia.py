@@ -237,4 +237,4 @@ def test_the_default(start):
 
 def test_a_filter_without_state_has_no_inertia():
     make = lambda: FilteredFlip(filter=F.Sign(), inertia=0.1)  # noqa: E731
-    assert_one_sentence(make, ValueError, "this filter has none")
+    assert_one_sentence(make, ValueError, "this filter has no state")

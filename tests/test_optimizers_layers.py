@@ -272,7 +272,9 @@ def test_errors_say_the_way_out(two):
     refuse({"first": 0.1}, TypeError, "a value is an instance of a class")
     refuse({"*": ema}, ValueError, "`filter` replaces `alpha`", alpha=0.1)
     assert_one_sentence(
-        lambda: FilteredFlip(filter={is_large: ema}).get_config(), ValueError, "key is a function"
+        lambda: FilteredFlip(filter={is_large: ema}).get_config(),
+        ValueError,
+        "keys are layers or functions",
     )
 
 

@@ -23,9 +23,8 @@ class SwapAverages(tf.keras.callbacks.Callback):
     norm is recalibrated for this network. After it all are put back bit for bit, and training goes
     on as it would have. When training ends, the averages stay.
 
-    While bits flip, a network that is seen at one moment has bits that are wrong by chance, and the
-    average does not. So there is a good network at any moment, and training needs no end that it
-    was told of.
+    While bits flip, some are wrong by chance at any moment. Averaging removes this noise. So the
+    averaged network can be used at any time, and the training needs no planned end.
 
     Args:
         data: As for `RecalibrateBatchNorm`: an iterable of batches.
@@ -103,16 +102,17 @@ class SwapAverages(tf.keras.callbacks.Callback):
         after = callbacks[callbacks.index(self) + 1 :] if self in callbacks else []
         if self.swap_on_epoch and any(isinstance(c, _BACKUP) for c in after):
             raise ValueError(
-                "a backup is of what trains, and SwapAverages(swap_on_epoch=True) has the averages "
-                "in place for all callbacks after it: put the backup before it. Received: "
+                "a backup must save the weights in training, but SwapAverages(swap_on_epoch=True) "
+                "puts the averages in place for all callbacks after it. Put the backup before it. "
+                "Received: "
                 f"{', '.join(type(c).__name__ for c in callbacks)}"
             )
         seeing = after if self.swap_on_epoch else []
         blind = [type(c).__name__ for c in callbacks if _saves(c) and c not in seeing]
         if blind:
             warn(
-                "callbacks that keep weights at the end of an epoch get those that train, not the "
-                "averages: let them come after SwapAverages(swap_on_epoch=True). Received: "
+                "callbacks that keep weights at the end of an epoch get those in training, not the "
+                "averages. Put them after SwapAverages(swap_on_epoch=True). Received: "
                 f"{', '.join(blind)} beside SwapAverages(swap_on_epoch={self.swap_on_epoch})",
             )
         self._optimizer.recalibrates = True

@@ -139,7 +139,7 @@ class Filter(abc.ABC):
 
     @property
     def coefficients(self) -> dict[str, Coefficient]:
-        """The coefficients that may vary while training, by name: numbers or schedules."""
+        """The coefficients that may vary while training, by name."""
         return {name: getattr(self, name) for name in self.tunable}
 
     def at(self, step: int) -> "Filter":
@@ -152,7 +152,9 @@ class Filter(abc.ABC):
 
     @property
     def sos(self) -> np.ndarray:
-        """Second-order sections as in scipy.signal: (sections, 6), float64, rows b0 b1 b2 1 a1 a2.
+        """Second-order sections as in scipy.signal.
+
+        Their shape is (sections, 6) and their type float64; rows are b0 b1 b2 1 a1 a2.
 
         Raises:
             TypeError: The filter is not linear.
@@ -165,9 +167,10 @@ class Filter(abc.ABC):
 
     @property
     def time_constant(self) -> float:
-        """Steps in which the slowest mode decays to 1/e: −1/ln|p|, where p is the largest pole.
+        """Steps in which the slowest mode decays to 1/e.
 
-        0 if every pole is 0, infinite if one is on the unit circle. Raises as `sos` does.
+        It is −1/ln|p|, where p is the largest pole; 0 if every pole is 0, infinite if one is on the
+        unit circle. Raises as `sos` does.
         """
         poles = np.abs([pole for row in self.sos for pole in np.roots(row[3:])])
         largest = poles.max(initial=0.0)

@@ -33,6 +33,7 @@ _STRATEGIES = {
     ),
 }
 
+_AVERAGE = "an average of binary weights is not binary. Set `average`: it uses the average's sign"
 _NO_MAGNITUDE = {
     "learning_rate": "a binary weight has no magnitude for it to scale. Set `alpha`, which Keras' "
     "callbacks then know as `learning_rate`",
@@ -40,9 +41,8 @@ _NO_MAGNITUDE = {
     "then know as `learning_rate`",
     "weight_decay": "a binary weight has no magnitude to shrink. What it does to a latent weight "
     "is alpha = learning rate · weight decay",
-    "ema_overwrite_frequency": "an average of binary weights is not binary. Set `average`, whose "
-    "sign is",
-    "use_ema": "an average of binary weights is not binary. Set `average`, whose sign is",
+    "ema_overwrite_frequency": _AVERAGE,
+    "use_ema": _AVERAGE,
 }
 _TRANSLATED = {
     "momentum": "it is a filter. Set gamma = 1 − momentum",
@@ -54,7 +54,7 @@ _TRANSLATED = {
     "amsgrad": "AMSGrad is not a filter over gradients. Adam without it is "
     "filter=larq_filters.recipes.from_adam(...)",
     "decay": "`decay_steps` makes alpha decay to 0, and alpha takes any schedule of Keras",
-    "ema_momentum": "an average of binary weights is not binary. Set `average`, whose sign is",
+    "ema_momentum": _AVERAGE,
 }
 
 
@@ -63,7 +63,7 @@ _REAL_STEPS = 390  # and the rate of real weights is 1e-2/√(1 + t/390)
 
 
 class Default(float):
-    """A default number, told from the same number as an argument by its class."""
+    """A default that can be told apart from the same number given by the user."""
 
 
 def threshold(value: Any) -> Coefficient:
@@ -196,7 +196,7 @@ def _check_entry(key: Any, value: Any) -> None:
 
 
 def _given(**arguments: Any) -> str:
-    """Those that are no defaults, as they were given."""
+    """The arguments that were given explicitly."""
     return ", ".join(
         f"{name}={value}"
         for name, value in arguments.items()
@@ -211,8 +211,8 @@ def inertia(value: Any, filter: Partition) -> float | None:
     value = not_negative("inertia", value)
     if value and not filter.has_state:
         raise ValueError(
-            "inertia is a start of a filter's state, and this filter has none: leave it at 0. "
-            f"Received: inertia={value:g}, filter={filter}"
+            "inertia sets the initial state of a filter, and this filter has no state. Leave it "
+            f"at 0. Received: inertia={value:g}, filter={filter}"
         )
     return value
 
@@ -224,13 +224,13 @@ def average(value: Any, real_optimizer: tf.keras.optimizers.Optimizer) -> float 
     value = not_negative("average", value)
     if value < 1.0:
         raise ValueError(
-            "average is a number from 1 on: 1 averages all values alike, and with more the later "
-            f"ones count for more. Received: average={value:g}"
+            "average must be 1 or more. 1 weights all past values equally; more weights later "
+            f"values more. Received: average={value:g}"
         )
     if getattr(real_optimizer, "use_ema", False):
         raise ValueError(
-            "average is kept of all variables, and use_ema of the real optimizer is another one: "
-            f"give one of them. Received: average={value:g}, {real_optimizer.name} with use_ema"
+            "average already averages all variables, and so does use_ema of the real optimizer. "
+            f"Use one of them. Received: average={value:g}, {real_optimizer.name} with use_ema"
         )
     return value
 

@@ -20,7 +20,7 @@ class Binaries:
         inertia: How strongly filters hold on to the weights that training starts from, as `Start`
             has it.
         state_dtype: What its state is kept in, None for what it is computed in.
-        seed: Of the rounding to a narrower type.
+        seed: Seed of the stochastic rounding.
         jit_compile: Whether XLA compiles the update, as `Update` has it.
         key: From a variable, or one of its replicas, to what is the same for both.
     """

@@ -42,8 +42,8 @@ class FilteredFlip(Kept, Coefficients, Saving, tf.keras.optimizers.Optimizer):
     points against it by more than τ, the filter's state changes sign.
 
     A weight whose gradients are noise flips in about √(αγ)/π of all steps: 1 % with α = 1e-2. So α
-    has to fall. By default it does as 1/t, which needs no end. `decay_steps` takes it to 0 as a
-    square, so the share of flips decays linearly.
+    must decay. By default it decays as 1/t, and the length of the training need not be known.
+    `decay_steps` makes it decay quadratically to 0, so the share of flips decays linearly.
 
     Memory per binary weight in bytes, with 4 bytes for the weight itself:
 
@@ -60,8 +60,8 @@ class FilteredFlip(Kept, Coefficients, Saving, tf.keras.optimizers.Optimizer):
         alpha: α in (0, 1], per step. A gradient counts for about 1/α steps. Too large: bits follow
             the noise of single batches. Too small: bits answer late. A number, constant without
             `decay_steps`, or a schedule. None: 1e-2 with `decay_steps`, the best of the measured
-            values or equal to it, and without it 1e-2/(1 + t/200) after t steps: a filter soon
-            looks back over half of the training. In Keras it is called `learning_rate`.
+            values or equal to it, and without it 1e-2/(1 + t/200) after t steps: so the filter
+            averages over about the last half of the training. Keras calls it `learning_rate`.
         gamma: γ in (0, 1], per step, which is 1 − momentum. Gradients are first averaged over about
             1/γ steps. The default 0.1 is the usual momentum of 0.9. A number, a schedule, or None
             for the first-order filter `EMA(alpha)` instead of `CascadedEMA(alpha, gamma)`.
@@ -87,12 +87,13 @@ class FilteredFlip(Kept, Coefficients, Saving, tf.keras.optimizers.Optimizer):
             variables that are exactly ±1 in `build`, such as trained ones, or that are set after
             `build`, and 0 for others.
         real_optimizer: A Keras optimizer, its name or its config, for all variables that are not
-            binary. None: Adam, whose learning rate starts like α, at 1e-2 at most: a small α
-            fine-tunes. It decays linearly to 0 over `decay_steps`, and as 1/√(1 + t/390) if α is
-            None, too. If α is a schedule or replaced by `filter`, it is Keras' 1e-3.
-        average: c ≥ 1 of an average of the past of each variable, which takes the variable's place
-            when `fit` ends; of a binary variable, its sign does. After t steps the newest value has
-            the weight c/(t + c), so the mean age is t/(c + 1). 16 was good while bits still flip.
+            binary. None: Adam, whose learning rate starts at α, but at 1e-2 at most. It decays
+            linearly to 0 over `decay_steps`, and as 1/√(1 + t/390) if α is None, too. If α is a
+            schedule or replaced by `filter`, it is Keras' 1e-3.
+        average: c ≥ 1 of a weighted average of each variable's past values. When `fit` ends, real
+            variables become their average and binary ones its sign. After t steps the newest value
+            has the weight c/(t + c), so the mean age is t/(c + 1). 16 was good while bits still
+            flip.
             `callbacks.SwapAverages` recalibrates batch norm for the averages, and validates with
             them. Weights that are set in mid-training do not change their averages: give a network
             that you load a new optimizer. None: no averages.

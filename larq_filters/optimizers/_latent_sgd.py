@@ -74,9 +74,12 @@ class LatentSGD(tf.keras.optimizers.SGD):
             return
         real = [v for v in var_list if not _layers.is_binary(v)]
         super().build([v for v in var_list if _layers.is_binary(v)])
+        # Its counter by another name than this optimizer's: .h5 files have each name once.
+        counter = self._real_optimizer.iterations
+        counter = tf.Variable(counter, dtype=counter.dtype, name="real_iteration", trainable=False)
+        self._real_optimizer.iterations = counter
         self._real_optimizer.build(real)
-        # All but its step counter, which follows this optimizer's.
-        self._variables.extend(self._real_optimizer.variables[1:])
+        self._variables.extend([counter, *self._real_optimizer.variables[1:]])
 
     @override
     def apply_gradients(
@@ -93,8 +96,6 @@ class LatentSGD(tf.keras.optimizers.SGD):
         binary = [(g, v) for g, v in pairs if _layers.is_binary(v)]
         real = [(g, v) for g, v in pairs if not _layers.is_binary(v)]
         if real:
-            counter = self._real_optimizer.iterations
-            counter.assign(tf.cast(self.iterations, counter.dtype))
             self._real_optimizer.apply_gradients(real, name, skip_gradients_aggregation, **kwargs)
         return super().apply_gradients(binary, name, skip_gradients_aggregation, **kwargs)
 

@@ -108,8 +108,8 @@ class Partition:
         for key, label in zip(self._keys, self._labels, strict=True):
             if callable(key) and self._places is None:
                 raise ValueError(
-                    "a filter whose key is a function or a layer can be saved when the optimizer "
-                    "is built, by the variables that it chose. Received: the key "
+                    "an optimizer whose filter keys are layers or functions can be saved only "
+                    "after it is built. Received: the key "
                     f"{label!r} of an optimizer that is not built"
                 )
             names.append(label if callable(key) else key)

@@ -111,8 +111,8 @@ def _take_flat(config: dict[str, Any]) -> None:
         flat = config.pop(name, value)
         if flat != value:
             raise ValueError(
-                f"`{name}` of a config is for those who read it, and the filter is what counts: "
-                f"change the filter. Received: {name}={flat} beside filter={config['filter']}"
+                f"`{name}` in a config is only for display, and `filter` is used. "
+                f"Change `filter`. Received: {name}={flat} beside filter={config['filter']}"
             )
 
 

@@ -132,7 +132,10 @@ def cores() -> int:
 
 
 def share_out(sizes: Sequence[int], groups: int) -> list[list[int]]:
-    """The indices of variables in groups of about equal work: the next largest to the idlest."""
+    """Groups of indices with about equal work.
+
+    Each next largest variable goes to the group with the least work.
+    """
     shares: list[list[int]] = [[] for _ in range(min(groups, len(sizes)))]
     work = [0] * len(shares)
     for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):

@@ -44,7 +44,7 @@ class Explanation:
     filter: Filter
     """The result of `recipes.from_sgd`."""
     linear: Filter
-    """The same without clipping, at the largest learning rate: it has a transfer function."""
+    """The same without clipping, at the largest learning rate, which has a transfer function."""
     alpha: float | None
     """Share per step of the slow stage. 0 if it forgets nothing, None with complex poles."""
     gamma: float | None
