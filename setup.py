@@ -69,6 +69,8 @@ def absolute(text: str) -> str:
             return "" if picture else words
         return f"{picture}[{words}]({REPOSITORY}/{'raw' if picture else 'blob'}/main/{path})"
 
+    if not REPOSITORY:  # a picture goes with its caption
+        text = re.sub(r"!\[[^\]]*\]\([^)]+\)\n\n\*[^*]+\*\n\n", "", text)
     return link.sub(replaced, text)
 
 

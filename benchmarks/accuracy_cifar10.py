@@ -80,11 +80,13 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"of {', '.join(ALL)}")
-    parser.add_argument("--variants", type=int, default=3, help="of each family, at most")
+    parser.add_argument("--variants", type=int, default=3, help="runs of each family, at most")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--epochs", type=int, default=DEFAULTS["epochs"])
     parser.add_argument("--width", type=int, default=DEFAULTS["width"])
-    parser.add_argument("--real-rate", type=float, default=report.REAL_RATE, help="of Adam")
+    parser.add_argument(
+        "--real-rate", type=float, default=report.REAL_RATE, help="learning rate of Adam"
+    )
     parser.add_argument("--data-dir")
     parser.add_argument("--backup", type=pathlib.Path, default=pathlib.Path("accuracy_cifar10"))
     parser.add_argument("--report", action="store_true", help="train nothing")

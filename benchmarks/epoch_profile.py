@@ -76,7 +76,7 @@ def main() -> None:
     )
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=60, help="of each epoch that is timed")
+    parser.add_argument("--steps", type=int, default=60, help="steps of each epoch that is timed")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--data-dir")
     args = parser.parse_args()

@@ -3,7 +3,7 @@
     python benchmarks/fine_tuning.py [--seeds 6] [--epochs 10]
 
 A small network is trained on scikit-learn's digits from random weights, with each inertia; one of
-them goes on for 114 steps with a new optimizer of a small rate. Measured are the accuracy on
+them goes on for 114 steps with a new optimizer of a small rate. It measures the accuracy on
 held-out digits of the first, and of the second the share of binary weights that are then as they
 were and the change of accuracy. Writes results/fine_tuning.json; 4 minutes on 2 cores.
 """
@@ -34,7 +34,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=6)
-    parser.add_argument("--epochs", type=int, default=10, help="of the first training")
+    parser.add_argument("--epochs", type=int, default=10, help="epochs of the first training")
     args = parser.parse_args()
 
     train, test = digits.data()

@@ -4,7 +4,7 @@
     python benchmarks/life_events.py --optimizers CascadedEMA "latent Adam" --ways compiled
 
 A small network is trained on scikit-learn's digits for two epochs. Then something happens to it:
-better weights are restored, it is compiled again, a head is exchanged. Measured is the share of its
+better weights are restored, it is compiled again, a head is exchanged. It measures the share of its
 binary weights that the next step changes, beside what latent weights trained by Adam lose in the
 same event. Each is measured eagerly, in a graph, and mirrored on two devices. Writes
 results/life_events.json; 15 minutes on 2 cores.

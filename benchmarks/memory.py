@@ -81,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--width", type=int, default=2048, help="of the dense layers")
+    parser.add_argument("--width", type=int, default=2048, help="width of the dense layers")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--optimizers", choices=OPTIMIZERS, nargs="+", default=list(OPTIMIZERS))
     parser.add_argument("--one", choices=OPTIMIZERS, help="print one as JSON, and no more")

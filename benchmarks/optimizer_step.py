@@ -148,7 +148,7 @@ def main() -> None:
         "--parts", type=int, default=16, help="variables, of --split weights in all"
     )
     parser.add_argument("--split", type=lambda text: int(float(text)), default=2**24)
-    parser.add_argument("--variables", type=int, default=60, help="of the case of many small ones")
+    parser.add_argument("--variables", type=int, default=60, help="how many small ones")
     parser.add_argument("--variable-size", type=int, default=10_000)
     args = parser.parse_args()
 

@@ -33,13 +33,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--width", type=int, default=8)
     parser.add_argument("--subset", type=int, default=10000)
     parser.add_argument("--held-out", type=int, default=5000)
-    parser.add_argument("--repeats", type=int, default=3, help="of each best trial, by other seeds")
+    parser.add_argument("--repeats", type=int, default=3, help="seeds for each best trial")
     parser.add_argument("--data-dir")
     parser.add_argument(
         "--folder",
         type=pathlib.Path,
         default=pathlib.Path("search_budget"),
-        help="of KerasTuner's files",
+        help="folder of KerasTuner's files",
     )
     return parser.parse_args()
 

@@ -35,13 +35,15 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--trials", type=int, default=20, help="Hyperband makes as many as its brackets have"
     )
-    parser.add_argument("--epochs", type=int, default=6, help="of each trial")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs of each trial")
     parser.add_argument("--width", type=int, default=16, help="channels of the first stage")
     parser.add_argument("--subset", type=int, default=45000, help="train on so many images")
     parser.add_argument("--held-out", type=int, default=5000, help="and validate on so many others")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--data-dir", help="of tensorflow-datasets (default ~/tensorflow_datasets)")
+    parser.add_argument(
+        "--data-dir", help="folder of tensorflow-datasets (default ~/tensorflow_datasets)"
+    )
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("search"))
     args = parser.parse_args(arguments)
     for name in ("trials", "epochs", "width", "batch_size", "held_out"):

@@ -182,7 +182,10 @@ def test_parameter_servers(workers):
     found = json.loads(result.stdout.splitlines()[-1])
     assert found["steps"] == 90
     # The last of two workers to write a scheduled value need not be the last to count its step.
-    assert found["alpha"] == pytest.approx(2e-2 / 90, rel=1e-4 if workers == 1 else 2.0)
+    last = 2e-2 / 90
+    assert found["alpha"] == pytest.approx(last, rel=1e-4) or (
+        workers == 2 and last < found["alpha"] <= 3.001 * last
+    )
     # Two workers end at 89.4 ± 0.5 %, in whichever order their gradients come.
     assert found["accuracy"][-1] > 0.8 and 0 < found["flip_ratio"][-1] < found["flip_ratio"][0]
     for layer in found["layers"]:
