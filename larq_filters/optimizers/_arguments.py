@@ -119,8 +119,9 @@ def decayed(name: str, value: Any, steps: Any) -> Any:
         "the number of steps of the whole training, epochs times steps per epoch: a whole number "
         "from 1 on, or None"
     )
-    if isinstance(steps, numbers.Real) and float(steps).is_integer():
-        steps = int(float(steps))  # such as epochs * images / batch_size
+    is_number = isinstance(steps, numbers.Real) and not isinstance(steps, bool)
+    if is_number and float(steps).is_integer():  # such as epochs * images / batch_size
+        steps = int(float(steps))
     steps = whole_number("decay_steps", steps, least=1, meaning=meaning)
     if isinstance(value, Schedule):
         raise ValueError(
