@@ -292,6 +292,10 @@ def test_a_value_out_of_range_leaves_the_rest_of_a_schedule_in_it(value, used):
 def test_decay_steps_of_any_type_are_whole():
     for steps in (40, 40.0, np.float32(40), np.int64(40)):
         assert FilteredFlip(decay_steps=steps).filter.alpha.decay_steps == 40
+    for steps in (True, 40.5, np.inf, "40"):
+        assert_one_sentence(
+            lambda steps=steps: FilteredFlip(decay_steps=steps), ValueError, "a whole number from 1"
+        )
 
 
 def test_a_decay_that_ended_is_said_after_the_first_epoch(digits, make_small):
@@ -306,6 +310,16 @@ def test_a_decay_that_ended_is_said_after_the_first_epoch(digits, make_small):
     with pytest.warns(UserWarning, match="decayed to 0 before training ended") as warned:
         model.fit(x, y, epochs=3, verbose=0, callbacks=[lqf.callbacks.FlipRatio(), Look()])
     assert said == [1, 1, 1] and len(warned) == 1
+
+
+def test_a_schedule_out_of_range_is_said_once_a_training(digits, make_small):
+    """Also with a callback that looks after every epoch."""
+    schedule = keras.optimizers.schedules.PolynomialDecay(3.0, 100, 2.0)
+    model = make_small(FilteredFlip(schedule))
+    with pytest.warns(UserWarning, match="outside its range") as warned:
+        callbacks = [lqf.callbacks.FlipRatio()]
+        model.fit(digits[0][:64], digits[1][:64], epochs=3, verbose=0, callbacks=callbacks)
+    assert len(warned) == 1
 
 
 def test_a_decay_that_ended_too_early_is_said(digits, make_small):

@@ -116,9 +116,9 @@ class FlipRatio(tf.keras.callbacks.Callback):
         """Adds the ratios to the logs, and writes what TensorBoard shows.
 
         Warns:
-            UserWarning: α had decayed to 0 before, or a coefficient was set outside its range.
+            UserWarning: α had decayed to 0 before.
         """
-        self._optimizer.warn_of_coefficients()
+        self._optimizer.warn_if_ended()
         logs = {} if logs is None else logs
         start, now = self._start, self._count()
         steps = max(now.steps - start.steps, 1)

@@ -88,7 +88,7 @@ class Coefficients:
         self._tell_rate()
 
     def _tell_rate(self) -> None:
-        key = self._rate_key()
+        key = self._rate_key() if self._shared else None
         if key is not None:
             for variable in self._shared:
                 variable.assign(self._coefficients[key])
@@ -156,7 +156,7 @@ class Coefficients:
     threshold = _settable.named("threshold", "τ")
 
     @property
-    def learning_rate(self) -> tf.Variable | tf.Tensor:
+    def learning_rate(self) -> tf.Variable:
         """The learning rate for Keras' callbacks and trackers, for every filter.
 
         It is α (of the last stage, if there are several), or the rate of an `Integrator`, or else
@@ -280,12 +280,8 @@ class Coefficients:
                 _settable.write(variables[key], value)
         self._tell_rate()
 
-    def warn_of_coefficients(self) -> None:
-        """Warns if a coefficient was set outside its range, and once if α had reached 0 before.
-
-        `fit` calls it at its end, and `callbacks.FlipRatio` after every epoch. Call it in a loop of
-        your own.
-        """
+    def _warn_of_range(self) -> None:
+        """Says so where a coefficient was set outside its range since the last call."""
         read = tf.keras.backend.get_value
         outside = {key: float(read(variable)) for key, variable in self._outside.items()}
         outside = {key: value for key, value in outside.items() if value != 0.0}
@@ -298,6 +294,14 @@ class Coefficients:
                 "[0, 1], rates and the threshold are 0 or more. "
                 f"Received: {', '.join(f'{key}={value:g}' for key, value in outside.items())}",
             )
+
+    def warn_if_ended(self) -> None:
+        """Warns, once, if α had reached 0 before.
+
+        `fit` calls it at its end, and `callbacks.FlipRatio` after every epoch. Call it in a loop of
+        your own.
+        """
+        read = tf.keras.backend.get_value
         steps = int(read(self.iterations))
         rates = set(self._rates().values())
         stop = [

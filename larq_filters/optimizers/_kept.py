@@ -61,7 +61,8 @@ class Kept(Coefficients, tf.keras.optimizers.Optimizer):
             UserWarning: α had decayed to 0 before, a coefficient was set outside its range, or
                 batch norm does not follow the averages.
         """
-        self.warn_of_coefficients()
+        self._warn_of_range()
+        self.warn_if_ended()
         self._real_optimizer.finalize_variable_values(
             [v for v in var_list if v not in self._binaries]
         )
