@@ -340,7 +340,7 @@ def test_refuses_what_is_no_model():
     x = np.zeros((3, 4, 4, 8), "float32")
     model = stack(layers.Dense(4), shape=(8,))
     x = np.zeros((3, 8), "float32")
-    for labels in ([1], ["a", "b", "c"], [0.0, 1.0, 2.0]):
+    for labels in (1, [1], ["a", "b", "c"], [0.0, 1.0, 2.0]):
         wrong = lambda labels=labels: bits(model, representative=x, labels=labels)  # noqa: E731
         assert_one_sentence(wrong, ValueError, "for each representative sample")
 

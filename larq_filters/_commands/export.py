@@ -68,12 +68,12 @@ def _export(args: argparse.Namespace) -> None:
         )
     samples = None if args.verify is None else _samples(args.verify)
     representative = None if args.int8 is None else _samples(args.int8)
+    labels = None if args.labels is None else _samples(args.labels)
     model = _load(args.model)
     exported: export.Exported | export.Bits
     if to == "tflite":
         exported = export.convert(model, pack_dense=args.pack_dense, target=args.target)
     else:
-        labels = None if args.labels is None else np.load(args.labels, allow_pickle=False)
         exported = export.bits(model, representative=representative, labels=labels)
     print(exported.report)
     if args.strict:
@@ -145,8 +145,8 @@ def _samples(path: str) -> Any:
         return loaded if isinstance(loaded, np.ndarray) else {k: loaded[k] for k in loaded.files}
     except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(
-            "the samples are not a .npy or .npz file of numbers, as np.save writes them. Received: "
-            f"'{path}', {_shortened(str(error))}"
+            "samples or labels are not a .npy or .npz file of numbers, as np.save writes them. "
+            f"Received: '{path}', {_shortened(str(error))}"
         ) from error
 
 

@@ -210,7 +210,8 @@ def bits(model: tf.keras.Model, *, representative: Any = None, labels: Any = Non
         representative: Inputs as the device will see them, from which 8-bit real layers get the
             scales of their inputs; a few hundred samples do. By default real layers stay floats.
         labels: The right class of each of these, for the report to have accuracies: the index of
-            the output, or for a single output 1 where it should be above 0.
+            the output, or for a single output 1 where it should be above 0. Without real layers,
+            nothing becomes 8 bits and the report has no accuracies.
 
     Returns:
         The network, which can be saved, written as C, and compared with the model.
@@ -242,7 +243,7 @@ def bits(model: tf.keras.Model, *, representative: Any = None, labels: Any = Non
             )
         return Bits(network, {})
     arrays = _proof.arrange(network, representative)
-    labels = None if labels is None else np.asarray(labels)
+    labels = None if labels is None else np.atleast_1d(labels)
     quantized = _int8.quantize(network, arrays)
     return Bits(quantized, _int8.accuracy(network, quantized, arrays, labels))
 
