@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import larq_filters as lqf
-from larq_filters.models import _weights
+from larq_filters.models import pretrained
 
 import numpy as np
 import tensorflow as tf
@@ -71,9 +71,9 @@ def main() -> None:
     trained = digits() if args.weights == "digits" else cifar(args.network, args.history)
 
     stem = f"{trained.network.__name__}_{args.weights}".lower()
-    weights, packed = (_weights.FOLDER / f"{stem}{suffix}" for suffix in (".npz", ".tflite"))
+    weights, packed = (pretrained.FOLDER / f"{stem}{suffix}" for suffix in (".npz", ".tflite"))
     weights.parent.mkdir(exist_ok=True)
-    _weights.save(trained.model, weights)
+    pretrained.save(trained.model, weights)
     model = trained.network(weights=args.weights)
     exported = lqf.export.convert(model, strict=True)
     exported.save(packed)

@@ -6,7 +6,7 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 HERE = pathlib.Path(__file__).parent
-sys.path[:0] = [str(HERE.parent), str(HERE)]
+sys.path.insert(0, str(HERE.parent))
 
 import larq_filters as lqf  # before TensorFlow's Keras is touched: selects Keras 2
 
@@ -73,5 +73,5 @@ def every_name_has_a_page(app: Sphinx, _: object) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """What Sphinx does besides."""
+    """Checks the pages once they are read."""
     app.connect("env-check-consistency", lambda app, env: every_name_has_a_page(app, env))

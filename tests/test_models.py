@@ -4,7 +4,7 @@ import functools
 import pathlib
 
 import larq_filters as lqf
-from larq_filters.models import _weights
+from larq_filters.models import pretrained
 
 import larq as lq
 import numpy as np
@@ -219,7 +219,7 @@ def test_fine_tuning_starts_from_the_trained_bits():
 
 def test_weights_are_read_as_they_were_written(tmp_path):
     model = MODELS.DigitsNet(kernel_quantizer="ste_sign", kernel_constraint="weight_clip")
-    _weights.save(model, tmp_path / "some.npz")
+    pretrained.save(model, tmp_path / "some.npz")
     with np.load(tmp_path / "some.npz") as arrays:
         assert len(arrays) == len(model.weights)
         for variable, name in zip(model.weights, sorted(arrays), strict=True):

@@ -1,6 +1,5 @@
 """Binary networks from the literature, made of larq layers, like `tf.keras.applications`."""
 
-from larq_filters.models._weights import packed_file
 from larq_filters.models.birealnet import (
     BiRealNet18,
     BiRealNet20,
@@ -8,6 +7,7 @@ from larq_filters.models.birealnet import (
     preprocess_cifar10,
 )
 from larq_filters.models.digits import DigitsNet
+from larq_filters.models.pretrained import packed_file
 from larq_filters.models.reactnet import LearnableShift, ReActNetA
 
 __all__ = [

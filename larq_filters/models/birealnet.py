@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from larq_filters.models import _weights
+from larq_filters.models import pretrained
 from larq_filters.models._common import Quantizers, batch_norm, classifier
 
 import numpy as np
@@ -163,7 +163,7 @@ def BiRealNet20(
     needs = {"width": (width, 16), "channels of input_shape": (input_shape[-1], 3)}
     if include_top:
         needs["num_classes"] = (num_classes, 10)
-    _weights.check(weights, "cifar10", needs)
+    pretrained.check(weights, "cifar10", needs)
     inputs = tf.keras.layers.Input(input_shape)
     x = tf.keras.layers.Conv2D(width, 3, padding="same", use_bias=False)(inputs)
     x = _stages(batch_norm(x), (6, 6, 6), width, quantizers)
@@ -171,7 +171,7 @@ def BiRealNet20(
         model = classifier(inputs, x, num_classes, name)
     else:
         model = tf.keras.Model(inputs, x, name=name)
-    return _weights.load(model, weights, "birealnet20_cifar10")
+    return pretrained.load(model, weights, "birealnet20_cifar10")
 
 
 def preprocess_cifar10(images: Any) -> Any:

@@ -3,8 +3,8 @@
 import os
 from typing import Any
 
-from larq_filters.models import _weights
-from larq_filters.models._common import Quantizers, batch_norm
+from larq_filters.models import pretrained
+from larq_filters.models._common import Quantizers, batch_norm, classifier
 
 import tensorflow as tf
 
@@ -50,12 +50,11 @@ def DigitsNet(
     quantizers = Quantizers(
         input_quantizer, kernel_quantizer, kernel_initializer, kernel_constraint
     )
-    _weights.check(weights, "digits", {})
+    pretrained.check(weights, "digits", {})
     inputs = tf.keras.layers.Input((8, 8, 1))
     x = tf.keras.layers.Conv2D(32, 3, padding="same", use_bias=False)(inputs)
     x = quantizers.conv(64, 3, name="binary_1")(batch_norm(x))
     x = tf.keras.layers.MaxPooling2D()(batch_norm(x))
     x = batch_norm(quantizers.conv(64, 3, name="binary_2")(x))
-    x = tf.keras.layers.GlobalAveragePooling2D()(x)
-    model = tf.keras.Model(inputs, tf.keras.layers.Dense(10)(x), name=name)
-    return _weights.load(model, weights, "digitsnet_digits")
+    model = classifier(inputs, x, 10, name)
+    return pretrained.load(model, weights, "digitsnet_digits")

@@ -9,6 +9,8 @@ from larq_filters import _files, _layers
 import numpy as np
 import tensorflow as tf
 
+__all__ = ["packed_file"]
+
 FOLDER = pathlib.Path(__file__).parent / "weights"
 
 
