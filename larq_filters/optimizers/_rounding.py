@@ -13,7 +13,7 @@ class Rounding:
     """The stochastic rounding of a variable's state at a step.
 
     Each draw depends only on the arguments and the index of the element. So all replicas, all sizes
-    of blocks and a resumed training draw the same numbers.
+    of blocks and a resumed training draw the same numbers. Two slots share the 32 bits of a draw.
 
     Args:
         seed: A whole number.
@@ -23,19 +23,23 @@ class Rounding:
     """
 
     def __init__(self, seed: int, step: tf.Tensor, variable: int, slots: Sequence[str]) -> None:
-        self._keys = {}
-        for i, slot in enumerate(slots):
+        self._places = {slot: divmod(i, 2) for i, slot in enumerate(slots)}
+        self._keys = []
+        for i in range(0, len(slots), 2):
             one = two = _mix(_u32(seed))
             for part in (_u32(variable), _u32(i), tf.cast(step, tf.uint32)):
                 one, two = _mix(one + part), _mix(two + _mix(part + _u32(0x9E37_79B9)))
-            self._keys[slot] = one, two
+            self._keys.append((one, two))
 
     def at(self, first: Any) -> Callable[[str, tf.Tensor], tf.Tensor]:
         """From slot and values to rounded values; `first` is the index of the first of them."""
 
         def round(slot: str, value: tf.Tensor) -> tf.Tensor:
             index = tf.reshape(tf.range(value.shape.num_elements()), value.shape) + first
-            return stochastic(value, _hash(tf.bitcast(index, tf.uint32), self._keys[slot]))
+            pair, is_second = self._places[slot]
+            drawn = _hash(tf.bitcast(index, tf.uint32), self._keys[pair])
+            drawn = tf.bitwise.left_shift(drawn, _u32(_DROPPED)) if is_second else drawn
+            return stochastic(value, drawn)
 
         return round
 
@@ -45,7 +49,7 @@ def stochastic(value: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
 
     Args:
         value: Numbers of any float type, rounded from float32.
-        drawn: Uniformly distributed uint32, of the same shape.
+        drawn: Uint32 of the same shape, of which the upper 16 bits are uniformly distributed.
 
     Returns:
         Float32, at most the largest number of bfloat16.

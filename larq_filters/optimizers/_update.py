@@ -12,6 +12,7 @@ from typing import Any
 
 from larq_filters.optimizers import _rounding
 from larq_filters.optimizers._flip import Binary, Numbers, flip
+from larq_filters.optimizers._narrow import Narrow
 
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
@@ -170,17 +171,17 @@ def _flip_in_blocks(
     shape, blocks = weight.shape, weight.shape.num_elements() // size
     gradient = tf.reshape(gradient, [-1])
     scalars = {slot: state[slot] for slot in filter.scalar_slots}
-    # XLA on CPUs would convert a whole array of bfloat16 to write a block of it.
-    dtypes = {slot: state[slot].dtype for slot in filter.slots}
-    bits = {slot: tf.uint16 if dtype == tf.bfloat16 else dtype for slot, dtype in dtypes.items()}
-    arrays = {slot: tf.bitcast(tf.reshape(state[slot], [-1]), bits[slot]) for slot in filter.slots}
+    arrays = {slot: tf.reshape(state[slot], [-1]) for slot in filter.slots}
+    narrow = Narrow([slot for slot, array in arrays.items() if array.dtype == tf.bfloat16])
+    arrays = narrow.bits(arrays)
     arrays[_WEIGHT] = tf.reshape(weight, [-1])
 
     def body(i: Any, arrays: Any, done: Any, scalars_done: Any, flips: Any) -> tuple[Any, ...]:
         before, here = [tf.maximum(i - 1, 0) * size], [tf.minimum(i, blocks - 1) * size]
+        done = narrow.unpacked(done)
         arrays = {n: xla.dynamic_update_slice(a, done[n], before) for n, a in arrays.items()}
         block = {n: xla.dynamic_slice(a, here, [size]) for n, a in arrays.items()}
-        block |= {slot: tf.bitcast(block[slot], dtype) for slot, dtype in dtypes.items()}
+        block = narrow.widened(block)
         new, flipped = flip(
             binary.with_values(weight=block.pop(_WEIGHT), state={**block, **scalars}),
             xla.dynamic_slice(gradient, here, [size]),
@@ -190,17 +191,17 @@ def _flip_in_blocks(
         if count_flips:
             flips += tf.where(i < blocks, tf.math.count_nonzero(flipped), 0)
         scalars_done = {slot: new.state[slot] for slot in scalars}
-        done = {slot: tf.bitcast(new.state[slot], dtype) for slot, dtype in bits.items()}
+        done = narrow.packed({slot: new.state[slot] for slot in filter.slots})
         return i + 1, arrays, {**done, _WEIGHT: new.weight}, scalars_done, flips
 
     first = {name: array[:size] for name, array in arrays.items()}  # is written as it was
+    first = narrow.packed(narrow.widened(first))
     _, arrays, _, scalars_done, flips = tf.while_loop(
         lambda i, *_: i <= blocks,
         body,
         (tf.constant(0), arrays, first, scalars, tf.constant(0, tf.int64)),
     )
-    arrays |= {slot: tf.bitcast(arrays[slot], dtype) for slot, dtype in dtypes.items()}
-    arrays = {name: tf.reshape(array, shape) for name, array in arrays.items()}
+    arrays = {name: tf.reshape(array, shape) for name, array in narrow.values(arrays).items()}
     weight = arrays.pop(_WEIGHT)
     return binary.with_values(weight=weight, state={**arrays, **scalars_done}), flips
 

@@ -64,6 +64,7 @@ TESTS = {  # by module: the files with the tests that concern it
     "optimizers/_start.py": ("optimizers_inertia",),
     "optimizers/_update.py": UPDATE,
     "optimizers/_rounding.py": ("optimizers_rounding",),
+    "optimizers/_narrow.py": ("optimizers_rounding",),
     "recipes/_form.py": RECIPES,
     "recipes/_adam.py": RECIPES,
     "recipes/_optimizers.py": RECIPES,
