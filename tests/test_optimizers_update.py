@@ -90,6 +90,32 @@ def test_variables_in_several_functions(monkeypatch):
     assert sum(runs[0][7:]) > 0
 
 
+def test_large_variables_share_a_function():
+    """Compiled once for a shape and a filter, and each keeps its own state and count."""
+    large = _update._LONE
+    sizes = [large, large, large, 100, large, large]
+    rng = np.random.default_rng(6)
+    gradients = [[rng.integers(-8, 9, n).astype("f") for n in sizes] for _ in range(3)]
+    runs = []
+    for jit_compile in (True, False):
+        variables = [binary_variable(np.ones(n)) for n in sizes]
+
+        def is_last(variable, last=variables[4:]):
+            return any(variable is one for one in last)
+
+        filter = {is_last: F.EMA(0.25), "*": F.CascadedEMA(0.125, 0.5)}
+        optimizer = from_zero(filter=filter, jit_compile=jit_compile)
+        optimizer.count_flips = True
+        after = list(train(optimizer, variables, gradients))[-1]
+        state = [slot.numpy() for v in variables for slot in optimizer.slots(v).values()]
+        runs.append([*after, *state, *(optimizer.flips(v).numpy() for v in variables)])
+        shared = optimizer._binaries.update._shared.values()
+        traces = [function.experimental_get_tracing_count() for function in shared]
+        assert traces == ([1, 1] if jit_compile else [])
+    assert_same(*runs)
+    assert all(count > 0 for count in runs[0][-len(sizes) :])
+
+
 @pytest.mark.parametrize(
     ("name", "shape"),
     [*(("CascadedEMA", shape) for shape in SHAPES), *((name, BLOCKED) for name in FILTERS)],
@@ -221,9 +247,10 @@ def compiled(filter, size):
     optimizer = from_zero(filter=filter, jit_compile=True)
     gradient = tf.zeros(size)
     optimizer.apply_gradients([(gradient, weights)])
-    (step,) = optimizer._binaries.update._compiled.values()
+    (step,) = optimizer._binaries.update._shared.values()
     now = {name: tf.convert_to_tensor(c) for name, c in optimizer.coefficients.items()}
-    arguments = [gradient], Numbers(now, now), tf.constant(1, tf.int64), False
+    arguments = weights.latent_variable, optimizer.slots(weights), gradient
+    arguments += Numbers(now, now), tf.constant(1, tf.int64), False
     return step.experimental_get_compiler_ir(*arguments)(stage="optimized_hlo")
 
 

@@ -23,6 +23,7 @@ _FROM = 4 * _LARGEST  # smaller variables stay in the cache anyway
 _VARIABLE = 5_000  # elements that take as long as handing a variable to a function
 _MOST = 8  # more cores than that would wait for memory
 _SHARE = 2**18  # elements that are worth a function of their own: compiling one takes 0.2 s
+_LONE = 2**19  # elements of a variable beside whose step a call of its own takes no time
 _WORTH = 2**17  # elements that are worth compiling at all: with fewer, a step takes as long
 # The weight's name among the slots: the first in order, as XLA then runs the loop that reads all
 # inputs first, which is best.
@@ -43,6 +44,7 @@ class Update:
     def __init__(self, seed: int | None, jit_compile: bool | None) -> None:
         self._seed, self._jit_compile = seed, jit_compile
         self._compiled: dict[tuple, Callable[..., list[tf.Tensor]]] = {}
+        self._shared: dict[tuple, Callable[..., tf.Tensor | None]] = {}
 
     def __call__(
         self,
@@ -72,17 +74,46 @@ class Update:
         compiles = (
             is_gpu or sum(sizes) >= _WORTH if self._jit_compile is None else self._jit_compile
         )
-        groups = 1 if is_gpu or not compiles else min(cores(), sum(sizes) // _SHARE + 1)
-        for group in share_out(sizes, groups):  # TensorFlow runs them at the same time
-            mine = [binaries[i] for i in group]
+        shares = compiles and not is_gpu and self._seed is None
+        for i in (i for i, size in enumerate(sizes) if shares and size >= _LONE):
+            flips[i] = self._flip_large(
+                device, binaries[i], gradients[i], numbers, step, count_flips
+            )
+        rest = [i for i in range(len(sizes)) if i not in flips]
+        work = [sizes[i] for i in rest]
+        groups = 1 if is_gpu or not compiles else min(cores(), sum(work) // _SHARE + 1)
+        for group in share_out(work, groups):  # TensorFlow runs all functions at the same time
+            mine = [binaries[rest[i]] for i in group]
             which = (device, *(binary.serial for binary in mine))
             if which not in self._compiled:
                 self._compiled[which] = self._make(device, mine, compiles)
             counts = self._compiled[which](
-                [gradients[i] for i in group], numbers, step, count_flips
+                [gradients[rest[i]] for i in group], numbers, step, count_flips
             )
-            flips |= zip(group, counts, strict=count_flips)
+            flips |= zip((rest[i] for i in group), counts, strict=count_flips)
         return [flips[i] for i in range(len(binaries))] if count_flips else []
+
+    def _flip_large(
+        self,
+        device: str,
+        binary: Binary,
+        gradient: tf.Tensor,
+        numbers: Numbers,
+        step: tf.Tensor,
+        count_flips: bool,
+    ) -> tf.Tensor | None:
+        """One step of a variable, by a function that all of its shape and filter share."""
+        which = device, binary.label
+        if which not in self._shared:
+
+            def flip_it(variable: Any, slots: Any, *args: Any) -> tf.Tensor | None:
+                return _flip_one(None, True, binary.with_values(variable, slots), *args)
+
+            self._shared[which] = tf.function(flip_it, jit_compile=True, autograph=False)
+        mine = local(binary, device)
+        # Without larq's wrapper, for each of which the function would be traced anew.
+        weight = getattr(mine.weight, "latent_variable", mine.weight)
+        return self._shared[which](weight, mine.state, gradient, numbers, step, count_flips)
 
     def _make(
         self, device: str, binaries: Sequence[Binary], compiles: bool
@@ -103,27 +134,40 @@ def _flip_all(
     step: tf.Tensor,
     count_flips: bool,
 ) -> list[tf.Tensor]:
-    """What one function does: variable after variable, in blocks if asked; else as `Update`."""
-    flips = []
-    for binary, gradient in zip(binaries, gradients, strict=True):
-        serial, filter, label, variable, slots = binary
-        mine = numbers.of(label)
-        rounding = None if seed is None else _rounding.Rounding(seed, step, serial, filter.slots)
-        state = {slot: tf.convert_to_tensor(value) for slot, value in slots.items()}
-        old = binary.with_values(weight=tf.convert_to_tensor(variable), state=state)
-        size = block_size(variable.shape.num_elements()) if blocks else None
-        if size is None:
-            draws = rounding.at(0) if rounding else None
-            new, flipped = flip(old, gradient, mine, draws)
-            count = tf.math.count_nonzero(flipped) if count_flips else None
-        else:
-            new, count = _flip_in_blocks(old, gradient, mine, rounding, size, count_flips)
-        if count_flips:
-            flips.append(count)
-        variable.assign(new.weight, read_value=False)
-        for slot, value in new.state.items():
-            slots[slot].assign(value, read_value=False)
-    return flips
+    """What a function of several does: one variable after another."""
+    counts = [
+        _flip_one(seed, blocks, binary, gradient, numbers, step, count_flips)
+        for binary, gradient in zip(binaries, gradients, strict=True)
+    ]
+    return counts if count_flips else []
+
+
+def _flip_one(
+    seed: int | None,
+    blocks: bool,
+    binary: Binary,
+    gradient: tf.Tensor,
+    numbers: Numbers,
+    step: tf.Tensor,
+    count_flips: bool,
+) -> tf.Tensor | None:
+    """One step of a variable, in blocks if asked; else as `Update`, but for a single count."""
+    serial, filter, label, variable, slots = binary
+    mine = numbers.of(label)
+    rounding = None if seed is None else _rounding.Rounding(seed, step, serial, filter.slots)
+    state = {slot: tf.convert_to_tensor(value) for slot, value in slots.items()}
+    old = binary.with_values(weight=tf.convert_to_tensor(variable), state=state)
+    size = block_size(variable.shape.num_elements()) if blocks else None
+    if size is None:
+        draws = rounding.at(0) if rounding else None
+        new, flipped = flip(old, gradient, mine, draws)
+        count = tf.math.count_nonzero(flipped) if count_flips else None
+    else:
+        new, count = _flip_in_blocks(old, gradient, mine, rounding, size, count_flips)
+    variable.assign(new.weight, read_value=False)
+    for slot, value in new.state.items():
+        slots[slot].assign(value, read_value=False)
+    return count if count_flips else None
 
 
 def cores() -> int:
