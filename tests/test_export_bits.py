@@ -149,6 +149,14 @@ def test_a_sign_of_several_values_is_of_floats():
     assert "several values are added" in " ".join(str(report).split())
 
 
+def test_few_signs_are_left_to_rounding():
+    """Of 12,800 sums of floats, that is, the bound of their error is not too wide."""
+    norm = layers.BatchNormalization
+    model = stack(layers.Dense(64), norm(), Q.QuantDense(8, **BINARY), shape=(INPUTS,))
+    x = np.random.default_rng(0).normal(size=(200, INPUTS)).astype("float32")
+    assert bits(model).verify(x, model, compiler="").near < 10
+
+
 def test_two_scaled_sums_that_cancel_are_next_to_the_edge():
     """Keras adds ± scales one by one: of such a number and its negative any sign may be left."""
     x = keras.Input((INPUTS,))
