@@ -2,12 +2,14 @@
 
     python benchmarks/untuned.py                          # what has no result yet
     python benchmarks/untuned.py digits words --seeds 3
+    python benchmarks/untuned.py mnist --optimizers Diode "larq's Bop"
     python benchmarks/untuned.py --report                 # of what there is
 
 Regret is how many points of test accuracy an optimizer is below the best of all for a task and a
-length, also those that were searched on a small grid and knew their end (`--marks`). What needs no
-end is trained once and looked at after each length. All are looked at with batch norm recalibrated.
-Results go to results/untuned/TASK.json as they come, and a finished run is not done again.
+length. Among all are optimizers of a small grid that knew their end, the marks (`--marks`). What
+needs no end is trained once and looked at after each length. All are looked at with batch norm
+recalibrated. Results go to results/untuned/TASK.json as they come, and a finished run is not done
+again.
 """
 
 import argparse
@@ -21,16 +23,15 @@ from typing import Any
 import larq_filters as lqf
 from larq_filters import recipes
 
-import numpy as np
 import tensorflow as tf
-from support import machine
+from matplotlib import pyplot
+from support import machine, regret
 from support.candidates import LATENT_KERNEL, latent_sgd
 from support.tasks import TASKS, Task
 
 Optimizer = tf.keras.optimizers.Optimizer
 Adam, SGD = tf.keras.optimizers.Adam, tf.keras.optimizers.SGD
 FilteredFlip = lqf.optimizers.FilteredFlip
-NAME = "untuned"  # of a folder in results/
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +94,6 @@ ENTRIES = {
     **{f"latent SGD {rate:g}, to its end": sgd(rate) for rate in (3.0, 30.0)},
     **{f"Bop {gamma:g}, to its end": bop(gamma) for gamma in (1e-4, 1e-3)},
 }
-UNTUNED = [name for name, entry in ENTRIES.items() if not entry.is_mark]
 
 
 class Look(tf.keras.callbacks.Callback):
@@ -145,52 +145,51 @@ def trainings(task: Task, entry: Entry) -> Iterator[tuple[int, ...]]:
 
 
 def read(name: str) -> dict[str, Any]:
-    path = machine.RESULTS / NAME / f"{name}.json"
+    path = machine.RESULTS / regret.NAME / f"{name}.json"
     return json.loads(path.read_text("utf-8"))["runs"] if path.exists() else {}
 
 
-def accuracies(name: str) -> dict[tuple[str, int], list[float]]:
-    """By entry and epochs: a number for each seed."""
-    found: dict[tuple[str, int], list[float]] = {}
-    for run, record in sorted(read(name).items()):
-        entry = run.partition(" | ")[0]
-        for epochs, row in record["seen"].items():
-            found.setdefault((entry, int(epochs)), []).append(row["accuracy"])
-    return found
-
-
-def regrets() -> dict[str, dict[tuple[str, int], float]]:
-    """By entry: its regret for each task and number of epochs, of means over seeds."""
-    found: dict[str, dict[tuple[str, int], float]] = {name: {} for name in UNTUNED}
-    for task in TASKS:
-        known = accuracies(task)
-        means = {key: statistics.mean(values) for key, values in known.items()}
-        for epochs in {epochs for _, epochs in means}:
-            best = max(mean for (_, n), mean in means.items() if n == epochs)
-            for name in UNTUNED:
-                if (name, epochs) in means:
-                    found[name][task, epochs] = best - means[name, epochs]
-    return found
-
-
 def report() -> None:
-    found = regrets()
-    cells = [(task, n) for task in TASKS for n in TASKS[task].epochs]
-    cells = [cell for cell in cells if any(cell in row for row in found.values())]
-    for task in dict.fromkeys(task for task, _ in cells):
-        print(f"\n{task}: {TASKS[task].what}")
-        lengths = [n for t, n in cells if t == task]
-        print(f"{'test accuracy, %, after epochs':38}" + "".join(f"{n:>14}" for n in lengths))
-        known = accuracies(task)
-        for name in ENTRIES:
-            values = [known.get((name, n), []) for n in lengths]
+    """Tables, and a picture of the regrets."""
+    for name, task in TASKS.items():
+        known = regret.accuracies({"runs": read(name)})
+        lengths = [n for n in task.epochs if any(epochs == n for _, epochs in known)]
+        if lengths:
+            print(f"\n{name}: {task.what}")
+            heads = "".join(f"{n:>14}" for n in lengths)
+            print(f"{'test accuracy, %, after epochs':38}{heads}")
+        for entry in ENTRIES:
+            values = [[*known.get((entry, n), {}).values()] for n in lengths]
             if any(values):
-                print(f"{name:38}" + "".join(f"{_mean(row):>14}" for row in values))
+                print(f"{entry:38}" + "".join(f"{_mean(row):>14}" for row in values))
+    found = regret.regrets(machine.RESULTS)
     print(f"\n{'regret, points':38}{'mean':>8}{'worst':>8}{'cells':>8}")
-    for name, row in found.items():
-        if row:
-            mean, worst = np.mean([*row.values()]), max(row.values())
-            print(f"{name:38}{mean:>8.1f}{worst:>8.1f}{len(row):>8}")
+    for name, cells in found.items():
+        print(f"{name:38}{regret.mean(cells):>8.1f}{regret.worst(cells):>8.1f}{len(cells):>8}")
+    draw(found)
+
+
+def draw(found: dict[str, dict[regret.Cell, dict[int, float]]]) -> None:
+    figure, axes = pyplot.subplots(figsize=(8.5, 4), layout="constrained")
+    for row, cells in enumerate(found.values()):
+        for length, color in enumerate(("#9ecae1", "#4292c6", "#08306b")):
+            values = [
+                statistics.mean(seeds.values())
+                for cell, seeds in cells.items()
+                if cell.length == length
+            ]
+            label = f"{('short', 'medium', 'long')[length]} training" if row == 0 else None
+            axes.plot(values, [row] * len(values), "o", color=color, alpha=0.8, label=label)
+        axes.plot(regret.mean(cells), row, "|", color="C3", ms=22, mew=3)
+    names = [regret.ROWS[name].replace("`", "") for name in found]
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel("test accuracy: points below the best, tuned ones included; red: mean")
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(fontsize="small")
+    axes.set_title("Optimizers as they come, on several tasks", fontsize="medium")
+    figure.savefig(machine.RESULTS / f"{regret.NAME}.png", dpi=120)
+    pyplot.close(figure)
 
 
 def _mean(values: list[float]) -> str:
@@ -207,13 +206,23 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"of {', '.join(TASKS)}")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--marks", action="store_true", help="also the small grid")
+    parser.add_argument("--optimizers", nargs="+", metavar="NAME", help="only these")
     parser.add_argument("--epochs", type=int, nargs="+", help="instead of a task's three lengths")
     parser.add_argument("--report", action="store_true", help="train nothing")
     args = parser.parse_args()
     for task in args.tasks:
         if task not in TASKS:
             parser.error(f"there is no task {task}: choose from {', '.join(TASKS)}")
+    for name in args.optimizers or ():
+        if name not in ENTRIES:
+            parser.error(f"there is no optimizer {name!r}: choose from {'; '.join(ENTRIES)}")
     return args
+
+
+def chosen(args: argparse.Namespace) -> dict[str, Entry]:
+    if args.optimizers:
+        return {name: ENTRIES[name] for name in args.optimizers}
+    return {name: entry for name, entry in ENTRIES.items() if args.marks or not entry.is_mark}
 
 
 def main() -> None:
@@ -223,16 +232,14 @@ def main() -> None:
             task = TASKS[name]
             if args.epochs:
                 task = dataclasses.replace(task, epochs=tuple(args.epochs))
-            for key, entry in ENTRIES.items():
-                if entry.is_mark and not args.marks:
-                    continue
+            for key, entry in chosen(args).items():
                 for epochs in trainings(task, entry):
-                    runs = read(name)
                     run = f"{key} | {'_'.join(map(str, epochs))} epochs | seed {seed}"
-                    if run not in runs:
+                    if run not in read(name):
                         print(name, run, flush=True)
-                        runs[run] = train(task, entry, seed, epochs)
-                        machine.write(f"{NAME}/{name}", {"runs": runs})
+                        result = train(task, entry, seed, epochs)
+                        runs = {**read(name), run: result}  # another process may have added some
+                        machine.write(f"{regret.NAME}/{name}", {"what": task.what, "runs": runs})
     report()
 
 

@@ -17,6 +17,7 @@ PAGES = (HERE.parent / "README.md", HERE / "results.md", *sorted((HERE / "guides
 sys.path.append(str(HERE.parent / "benchmarks"))
 
 import report
+from support import regret
 
 EVENTS = {  # in life_events.json: in words
     "resume": "a `.keras` file is loaded, training goes on",
@@ -44,6 +45,7 @@ FRONT = {  # in accuracy_cifar10/: what README calls it
     "latent_adam": "latent weights, Adam, learning rate {:g}",
     "ema": "`EMA`, α = {:g} decaying",
 }
+LENGTHS = ("short", "medium", "long")  # of trainings in untuned.py
 
 
 def table(heads: list[str], rows: list[list[str]]) -> str:
@@ -225,6 +227,45 @@ def pretrained() -> str:
     return table([*heads, "ms an image", "trained by"], rows)
 
 
+def untuned() -> str:
+    """How far optimizers at their own settings are below the best, over several tasks."""
+    rows = []
+    for name, cells in regret.regrets(report.RESULTS).items():
+        by_length = [
+            {cell: row for cell, row in cells.items() if cell.length == length}
+            for length in range(len(LENGTHS))
+        ]
+        deviation = regret.deviation(cells)
+        spread = "" if deviation is None else f" ± {deviation:.1f}"
+        rows.append(
+            [
+                regret.ROWS[name],
+                *(f"{regret.mean(some):.1f}" if some else "" for some in by_length),
+                f"{regret.mean(cells):.1f}{spread}",
+                f"{regret.worst(cells):.1f}",
+            ]
+        )
+    return table(["optimizer, not tuned", *LENGTHS, "mean", "worst"], rows)
+
+
+def untuned_tasks() -> str:
+    """Test accuracies behind these, also of the small grid: a table for each task."""
+    tables = []
+    for path in sorted((report.RESULTS / regret.NAME).glob("*.json")):
+        record = report.read(f"{regret.NAME}/{path.stem}")
+        known = regret.accuracies(record)
+        lengths = sorted({epochs for _, epochs in known})
+        rows = []
+        for name in dict.fromkeys([*regret.ROWS, *(name for name, _ in known)]):
+            values = [[*known.get((name, epochs), {}).values()] for epochs in lengths]
+            if any(values):
+                cells = [report.mean(row) if row else "" for row in values]
+                rows.append([regret.ROWS.get(name, name), *cells])
+        heads = ["test accuracy, %, after", *(f"{n} epoch{'s' if n > 1 else ''}" for n in lengths)]
+        tables.append(f"{record['what']}:\n\n{table(heads, rows)}")
+    return "\n\n".join(tables)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     name: globals()[name]
     for name in (
@@ -238,6 +279,8 @@ TABLES: dict[str, Callable[[], str]] = {
         "flips",
         "latency",
         "pretrained",
+        "untuned",
+        "untuned_tasks",
     )
 }
 
