@@ -77,7 +77,7 @@ def flip(
     if last is not None:
         changed = sign * last > before["threshold"]
         for slot in filter.odd_slots:
-            old_state[slot] = tf.where(changed, -old_state[slot], old_state[slot])
+            old_state[slot] = _negated(old_state[slot], changed)
     new_state, output = filter.step(old_state, gradient, now)
     finite = tf.math.is_finite(gradient)
     for slot in filter.slots:
@@ -94,6 +94,13 @@ def flip(
     flipped = finite & (sign * output > now["threshold"])
     weight = tf.cast(tf.where(flipped, -sign, sign), weight.dtype)
     return binary.with_values(weight, {**new_state, **kept}), flipped
+
+
+def _negated(values: tf.Tensor, where: tf.Tensor) -> tf.Tensor:
+    """The values, negated in some places: by the sign bit, quicker than a choice between two."""
+    dtype = tf.uint64 if values.dtype == tf.float64 else tf.uint32
+    sign = tf.where(where, tf.constant(dtype.max // 2 + 1, dtype), tf.constant(0, dtype))
+    return tf.bitcast(tf.bitwise.bitwise_xor(tf.bitcast(values, dtype), sign), values.dtype)
 
 
 def wide_dtype(weight: Any) -> tf.DType:
