@@ -261,8 +261,32 @@ def untuned_tasks() -> str:
             if any(values):
                 cells = [report.mean(row) if row else "" for row in values]
                 rows.append([regret.ROWS.get(name, name), *cells])
-        heads = ["test accuracy, %, after", *(f"{n} epoch{'s' if n > 1 else ''}" for n in lengths)]
+        heads = ["test accuracy, %, after", *map(_epochs, lengths)]
         tables.append(f"{record['what']}:\n\n{table(heads, rows)}")
+    return "\n\n".join(tables)
+
+
+def _epochs(number: Any) -> str:
+    return f"{number} epoch{'' if str(number) == '1' else 's'}"
+
+
+def without_end() -> str:
+    """What was tried beside the default of a training without an end: a table for each task."""
+    tables = []
+    for task, variants in report.read("without_end")["runs"].items():
+        lengths = list(next(iter(next(iter(variants.values())).values())))
+        rows = []
+        for name, by_seed in variants.items():
+            cells = [
+                " / ".join(
+                    report.mean([run[n][key] for run in by_seed.values()])
+                    for key in ("accuracy", "averaged")
+                )
+                for n in lengths
+            ]
+            rows.append([name, *cells, str(len(by_seed))])
+        heads = ["test accuracy, % / of averages, after", *map(_epochs, lengths), "seeds"]
+        tables.append(f"{task}:\n\n{table(heads, rows)}")
     return "\n\n".join(tables)
 
 
@@ -281,6 +305,7 @@ TABLES: dict[str, Callable[[], str]] = {
         "pretrained",
         "untuned",
         "untuned_tasks",
+        "without_end",
     )
 }
 

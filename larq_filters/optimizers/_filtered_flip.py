@@ -93,7 +93,7 @@ class FilteredFlip(Kept, Coefficients, Saving, tf.keras.optimizers.Optimizer):
         average: c ≥ 1 of a weighted average of each variable's past values. When `fit` ends, real
             variables become their average and binary ones its sign. After t steps the newest value
             has the weight c/(t + c), so the mean age is t/(c + 1). 16 was good while bits still
-            flip.
+            flip. An average takes as much memory as its variable.
             `callbacks.SwapAverages` recalibrates batch norm for the averages, and validates with
             them. Weights that are set in mid-training do not change their averages: give a network
             that you load a new optimizer. None: no averages.
