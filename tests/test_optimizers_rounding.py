@@ -120,8 +120,17 @@ def test_a_small_alpha_moves_the_state_and_plain_rounding_does_not():
     assert plain < 0.1 * exact
 
 
-@pytest.mark.parametrize("shape", [(37,), (3, 3, 96, 192)])
-def test_fused_and_op_by_op_draw_the_same(shape):
+HALVES = {  # by number of slots
+    1: F.EMA(0.125),
+    2: F.CascadedEMA(0.125, 0.5),
+    3: F.Cascade(F.EMA(0.5), F.EMA(0.25), F.EMA(0.125)),
+}
+
+
+@pytest.mark.parametrize(
+    ("shape", "slots"), [((37,), 2), *(((3, 3, 96, 192), n) for n in HALVES)], ids=str
+)
+def test_fused_and_op_by_op_draw_the_same(shape, slots):
     """With coefficients that are powers of two, nothing else is rounded."""
     rng = np.random.default_rng(2)
     gradients = rng.integers(-8, 9, size=(5, 1, *shape)).astype("float32")
@@ -130,7 +139,9 @@ def test_fused_and_op_by_op_draw_the_same(shape):
     runs = []
     for jit_compile in (True, False):
         weights = binary_variable(np.ones(shape))
-        optimizer = narrow(0.125, 0.5, jit_compile=jit_compile, seed=5)
+        optimizer = from_zero(
+            filter=HALVES[slots], state_dtype="bfloat16", jit_compile=jit_compile, seed=5
+        )
         after = [w for (w,) in train(optimizer, [weights], gradients)]
         runs.append(after + [s.numpy() for s in optimizer.slots(weights).values()])
     assert_same(*runs)
