@@ -50,7 +50,8 @@ LENGTHS = ("short", "medium", "long")  # of trainings in untuned.py
 
 def table(heads: list[str], rows: list[list[str]]) -> str:
     lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return text.replace(" ± ", "\u00a0±\u00a0")  # is not broken over two lines
 
 
 def percent(values: list[float], digits: int = 1) -> str:
