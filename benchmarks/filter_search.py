@@ -198,7 +198,11 @@ def train(name: str, seed: int, data_dir: str | None) -> None:
     loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, metrics=["accuracy"])
     options = argparse.Namespace(batch_size=128, seed=seed)
-    nearest = mock.patch.object(_rounding, "stochastic", lambda value, drawn: value)
+    nearest = mock.patch.object(
+        _rounding,
+        "stochastic",
+        lambda value, drawn: tf.cast(tf.cast(value, tf.bfloat16), tf.float32),
+    )
     with nearest if candidate.nearest else contextlib.nullcontext():
         history = model.fit(
             halved(cifar10.train_batches(options, arrays["train"], None, 0, steps)),
