@@ -3,6 +3,7 @@
 Large variables go through the cache block by block on CPUs: XLA makes one loop of each output
 there, and each of these loops would read all inputs again from memory. Such a walk keeps one core
 busy, so the variables are shared out among functions: one for each core, if there is enough to do.
+The largest have a function for each shape and filter, which is compiled once and called for each.
 """
 
 import functools
@@ -33,7 +34,8 @@ _WEIGHT = ""
 class Update:
     """The update of a model's binary variables and their filters' state, which are assigned to.
 
-    Compiled functions are kept: each holds on to the variables that it was made for.
+    Compiled functions are kept: those of groups hold on to the variables that they were made for,
+    and those of large variables are given them.
 
     Args:
         seed: Of the rounding of the state, None where it is not rounded.
@@ -151,7 +153,7 @@ def _flip_one(
     step: tf.Tensor,
     count_flips: bool,
 ) -> tf.Tensor | None:
-    """One step of a variable, in blocks if asked; else as `Update`, but for a single count."""
+    """One step of a variable, in blocks if asked: how many weights flipped, if that is asked."""
     serial, filter, label, variable, slots = binary
     mine = numbers.of(label)
     rounding = None if seed is None else _rounding.Rounding(seed, step, serial, filter.slots)
