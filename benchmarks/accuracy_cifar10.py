@@ -3,6 +3,8 @@
     python benchmarks/accuracy_cifar10.py                        # all recipes, one seed
     python benchmarks/accuracy_cifar10.py cascaded_ema bop --seeds 1 2 3
     python benchmarks/accuracy_cifar10.py ema --real-rate 3e-2
+    python benchmarks/accuracy_cifar10.py latent_sgd --epochs 60 --variants 1 --recalibrate 20 \
+        --mixed-precision mixed_bfloat16 --save networks
     python benchmarks/accuracy_cifar10.py --report               # of what there is
 
 All see the same images in the same order. Rates of binary weights decay to 0 where a recipe has
@@ -31,7 +33,7 @@ from support.candidates import LATENT_KERNEL, Adam, Decay, Schedule, flip, laten
 from support.examples import cifar10, training
 
 NAME = "accuracy_cifar10"  # of a folder and a picture in results/
-DEFAULTS = {"epochs": 10, "width": 16}
+DEFAULTS = {"epochs": 10, "width": 16, "recalibrate": 0, "mixed_precision": None}
 
 
 def cascaded(alpha: Schedule, real: Schedule, **kwargs: Any) -> tf.keras.optimizers.Optimizer:
@@ -87,6 +89,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--real-rate", type=float, default=report.REAL_RATE, help="learning rate of Adam"
     )
+    parser.add_argument("--recalibrate", type=int, metavar="BATCHES", default=0)
+    parser.add_argument("--mixed-precision", choices=["mixed_float16", "mixed_bfloat16"])
+    parser.add_argument("--save", type=pathlib.Path, metavar="FOLDER", help="for the networks")
     parser.add_argument("--data-dir")
     parser.add_argument("--backup", type=pathlib.Path, default=pathlib.Path("accuracy_cifar10"))
     parser.add_argument("--report", action="store_true", help="train nothing")
@@ -100,9 +105,10 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def name(args: argparse.Namespace) -> str:
-    """Of the folder in results/: epochs and width are the same for all runs in it."""
-    settings = {key: getattr(args, key) for key in DEFAULTS}
-    return "_".join([NAME, *(f"{k}{v}" for k, v in settings.items() if v != DEFAULTS[k])])
+    """Of the folder in results/: these settings are the same for all runs in it."""
+    changed = {k: getattr(args, k) for k in DEFAULTS if getattr(args, k) != DEFAULTS[k]}
+    parts = [value if isinstance(value, str) else f"{k}{value}" for k, value in changed.items()]
+    return "_".join([NAME, *parts])
 
 
 def runs(args: argparse.Namespace) -> Iterator[tuple[str, float, int, str]]:
@@ -118,13 +124,16 @@ def runs(args: argparse.Namespace) -> Iterator[tuple[str, float, int, str]]:
 
 def train(args: argparse.Namespace, family: str, variant: float, seed: int, run: str) -> None:
     folder = args.backup / name(args) / run
-    given = {"epochs": args.epochs, "width": args.width, "seed": seed, "backup": folder}
-    given["output"] = folder / "history.json"
+    given = {key: getattr(args, key) for key in DEFAULTS if getattr(args, key) is not None}
+    given |= {"seed": seed, "backup": folder, "output": folder / "history.json"}
     if args.data_dir:
         given["data-dir"] = args.data_dir
-    options = cifar10.parse_arguments([f"--{key}={value}" for key, value in given.items()])
+    options = cifar10.parse_arguments(
+        [f"--{key.replace('_', '-')}={value}" for key, value in given.items()]
+    )
     folder.mkdir(parents=True, exist_ok=True)
     tf.keras.backend.clear_session()
+    tf.keras.mixed_precision.set_global_policy(args.mixed_precision or "float32")
     data = cifar10.load(options)
     decay = functools.partial(training.decay, steps=args.epochs * data.steps_per_epoch)
     tf.keras.utils.set_random_seed(seed)
@@ -142,6 +151,10 @@ def train(args: argparse.Namespace, family: str, variant: float, seed: int, run:
         "settings": {key: getattr(options, key) for key in (*DEFAULTS, "batch_size")},
         **{key: record[key] for key in ("seconds", "history")},
     }
+    if args.save:
+        args.save.mkdir(parents=True, exist_ok=True)
+        plain = tf.keras.Model(model.inputs, model.outputs, name=model.name)
+        plain.save(args.save / f"{name(args)}_{run}.keras")
     machine.write(f"{name(args)}/{run}", record)
     shutil.rmtree(folder)
 
