@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from larq_filters._numbers import Coefficient, Schedule, call, times
-from larq_filters._warnings import warn
 from larq_filters.optimizers import _arguments, _settable
 from larq_filters.optimizers._partition import ALL, Partition
 
@@ -63,7 +62,6 @@ class Coefficients:
             shared = [_settable.make("learning_rate", value, dtype) for value in 2 * first]
             self._shared = self._no_dependency(shared)
             self._unsettable = self._no_dependency(_settable.constant(1.0, _NO_RATE))
-        self._said_ended = False
 
     def _follow_schedules(self) -> None:
         self._share_rate()
@@ -149,6 +147,16 @@ class Coefficients:
     def coefficients(self) -> dict[str, tf.Variable]:
         """The variables that hold the filter's coefficients and the threshold, by name."""
         return dict(self._coefficients)
+
+    @property
+    def filter(self) -> Any:
+        """The filter with the present values of its coefficients.
+
+        With filters by layer, this is a mapping of filters.
+        """
+        changed = self._changed()
+        changed.pop("threshold", None)
+        return self._filters.with_coefficients(changed)
 
     alpha = _settable.named("alpha", "α of the filter")
     gamma = _settable.named("gamma", "γ of the filter")
@@ -279,49 +287,6 @@ class Coefficients:
             for key, value in values.items():
                 _settable.write(variables[key], value)
         self._tell_rate()
-
-    def _warn_of_range(self) -> None:
-        """Says so where a coefficient was set outside its range since the last call."""
-        read = tf.keras.backend.get_value
-        outside = {key: float(read(variable)) for key, variable in self._outside.items()}
-        outside = {key: value for key, value in outside.items() if value != 0.0}
-        if outside:
-            for key in outside:
-                self._outside[key].assign(0.0)
-            warn(
-                "a schedule or a callback set a coefficient outside its range, and the nearest "
-                "value was used, or for NaN the last one: alpha, gamma, sigma and leak are in "
-                "[0, 1], rates and the threshold are 0 or more. "
-                f"Received: {', '.join(f'{key}={value:g}' for key, value in outside.items())}",
-            )
-
-    def warn_if_ended(self) -> None:
-        """Warns, once, if α had reached 0 before.
-
-        `fit` calls it at its end, and `callbacks.FlipRatio` after every epoch. Call it in a loop of
-        your own.
-        """
-        read = tf.keras.backend.get_value
-        steps = int(read(self.iterations))
-        rates = set(self._rates().values())
-        stop = [
-            key
-            for key in self._of_used(list(self._given))
-            if (name := _arguments.short_name(key)) in ("alpha", "rate")
-            or (name == "gamma" and key in rates)
-        ]
-        ended = [k for k in stop if k in self._written and not float(read(self._coefficients[k]))]
-        if steps > 1 and ended and not self._said_ended:
-            self._said_ended = True
-            given = ", ".join(f"{key}={call(self._given[key])}" for key in ended)
-            layers = "" if len(ended) == len(stop) else " of these layers"
-            names = " and ".join(sorted({_arguments.short_name(key) for key in ended}))
-            warn(
-                f"{names} had decayed to 0 before training ended, and no weight"
-                f"{layers} flips after that: decay_steps is the number of steps of the whole "
-                f"training, epochs times steps per epoch. Received: {steps} steps of training, "
-                f"{given}",
-            )
 
 
 def _label(key: str) -> str:

@@ -8,10 +8,9 @@ from larq_filters import _layers
 from larq_filters._numbers import Coefficient, call
 from larq_filters._serialization import register, register_by_name
 from larq_filters.filters import Filter
-from larq_filters.optimizers import _arguments
+from larq_filters.optimizers import _arguments, _short_form
 from larq_filters.optimizers._averages import Averages
 from larq_filters.optimizers._binaries import Binaries
-from larq_filters.optimizers._coefficients import Coefficients
 from larq_filters.optimizers._flip import Numbers
 from larq_filters.optimizers._kept import Kept
 from larq_filters.optimizers._saving import Saving
@@ -20,12 +19,12 @@ import tensorflow as tf
 from tf_keras.src.optimizers.utils import filter_empty_gradients
 from typing_extensions import override
 
-_GAMMA = _arguments.Default(1e-1)
+_GAMMA = _short_form.Default(1e-1)
 
 
 @register_by_name
 @register
-class FilteredFlip(Kept, Coefficients, Saving, tf.keras.optimizers.Optimizer):
+class FilteredFlip(Kept, Saving, tf.keras.optimizers.Optimizer):
     r"""Flips a binary weight when its filtered gradient points against it.
 
     y_t = F(g)_t;  θ_t = −θ_{t−1} where θ_{t−1}·y_t > τ, else θ_{t−1}
@@ -151,7 +150,7 @@ class FilteredFlip(Kept, Coefficients, Saving, tf.keras.optimizers.Optimizer):
         **kwargs: Any,
     ) -> None:
         _arguments.no_magnitude(kwargs)
-        filters = _arguments.filters_of(filter, alpha, gamma, decay_steps)
+        filters = _short_form.filters_of(filter, alpha, gamma, decay_steps)
         super().__init__(
             name=name,
             clipnorm=clipnorm,
@@ -166,7 +165,7 @@ class FilteredFlip(Kept, Coefficients, Saving, tf.keras.optimizers.Optimizer):
         self._seed = _arguments.seed(seed)
         self._filters = self._no_dependency(filters)
         if real_optimizer is None:
-            real_optimizer = _arguments.adam_beside(filter, alpha, decay_steps)
+            real_optimizer = _short_form.adam_beside(filter, alpha, decay_steps)
         self._real_optimizer = _arguments.real_optimizer(real_optimizer)
         given = {"threshold": _arguments.threshold(threshold), **filters.coefficients}
         self._average = _arguments.average(average, self._real_optimizer)
@@ -193,16 +192,6 @@ class FilteredFlip(Kept, Coefficients, Saving, tf.keras.optimizers.Optimizer):
         )
 
     # Hyperparameters
-
-    @property
-    def filter(self) -> Any:
-        """The filter with the present values of its coefficients.
-
-        With filters by layer, this is a mapping of filters.
-        """
-        changed = self._changed()
-        changed.pop("threshold", None)
-        return self._filters.with_coefficients(changed)
 
     @property
     def real_optimizer(self) -> tf.keras.optimizers.Optimizer:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from larq_filters._warnings import warn
 from larq_filters.optimizers._averages import Averages
 from larq_filters.optimizers._binaries import Binaries
-from larq_filters.optimizers._coefficients import Coefficients
+from larq_filters.optimizers._endings import Endings
 from larq_filters.optimizers._flip import Numbers
 
 import tensorflow as tf
 from typing_extensions import override
 
 
-class Kept(Coefficients, tf.keras.optimizers.Optimizer):
+class Kept(Endings, tf.keras.optimizers.Optimizer):
     """What FilteredFlip says of each of its variables."""
 
     _averages: Averages
