@@ -13,7 +13,7 @@ from larq_filters._numbers import (
     whole_number,
 )
 from larq_filters._warnings import warn
-from larq_filters.optimizers._partition import Partition
+from larq_filters.optimizers._partition import Partition, short_name
 
 import tensorflow as tf
 from tf_keras.src.utils.tf_utils import can_jit_compile
@@ -65,17 +65,12 @@ def threshold(value: Any) -> Coefficient:
     return value
 
 
-def short_name(key: str) -> str:
-    """The name of a coefficient in its own filter: `alpha` of `dense/1.alpha`."""
-    return key.rpartition("/")[2].rpartition(".")[2]
-
-
 def current(key: str, value: float) -> float:
     """A value a coefficient may take while training: as when made, or 0 at the end of a decay."""
     name = short_name(key)
     if name == "threshold":
         return threshold(value)
-    if name in ("alpha", "gamma", "sigma", "leak"):
+    if name in ("alpha", "gamma", "sigma", "leak", "flip_ratio"):
         return value if value == 0.0 else share(name, value)
     return not_negative(name, value)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from larq_filters.filters import Filter
+from larq_filters.optimizers._feedback import RATIO, Counts, Feedback
 from larq_filters.optimizers._flip import Binary, Numbers, wide_dtype
 from larq_filters.optimizers._start import Start
 from larq_filters.optimizers._update import Update, local
@@ -73,6 +74,15 @@ class Binaries:
         binary = self._known.get(self._key(variable))
         return None if binary is None else self._flips[binary.serial]
 
+    def _counted(self) -> Counts:
+        """Flips counted so far and the number of weights, by the label of their filter."""
+        counts: dict[str, tuple[tf.Tensor, int]] = {}
+        for binary in filter(None, self._known.values()):
+            flips, size = counts.get(binary.label, (tf.zeros((), tf.int64), 0))
+            flips += tf.convert_to_tensor(self._flips[binary.serial])
+            counts[binary.label] = flips, size + math.prod(binary.weight.shape)
+        return counts
+
     def output(self, variable: tf.Variable, coefficients: Numbers) -> tf.Tensor | None:
         """The output y of a variable's filter in the last step; None without filter or state."""
         binary = self._known.get(self._key(variable))
@@ -94,8 +104,11 @@ class Binaries:
         coefficients: Numbers,
         iterations: tf.Variable,
         count_flips: bool,
+        feedback: Feedback | None,
     ) -> tf.Variable:
         """One step of all variables, in all replicas; returns the number of steps done."""
+        counted = {} if feedback is None else self._counted()
+        count_flips |= feedback is not None
 
         def in_replica(binaries: Sequence[Binary], first: Any, *gradients: Any) -> None:
             values = [tf.convert_to_tensor(gradient) for gradient in gradients]
@@ -124,6 +137,9 @@ class Binaries:
                 args=gradients,
                 group=False,
             )
+        if feedback is not None:
+            ratio = tf.convert_to_tensor(coefficients.now[RATIO])
+            feedback.learn(ratio, counted, self._counted())
         for name, variable in coefficients.before.items():
             variable.assign(coefficients.now[name])
         return iterations.assign_add(1)

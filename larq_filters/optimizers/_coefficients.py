@@ -6,11 +6,13 @@ from typing import Any
 
 from larq_filters._numbers import Coefficient, Schedule, call, times
 from larq_filters.optimizers import _arguments, _settable
-from larq_filters.optimizers._partition import ALL, Partition
+from larq_filters.optimizers._feedback import RATIO, Feedback
+from larq_filters.optimizers._partition import ALL, Partition, label_of, short_name
 
 import tensorflow as tf
 
 _NO_RATE = "this filter has no coefficient that can be set while training"
+_FOLLOWS = "alpha follows flip_ratio: set that, which is also the learning rate"
 
 
 class Coefficients:
@@ -22,7 +24,8 @@ class Coefficients:
 
     The learning rate of a filter is α (of the last stage, if there are several), or the rate of an
     `Integrator`, or else γ, or else another coefficient. With filters by layer, it is that of the
-    first filter that trains something. Setting it scales the learning rates of all filters.
+    first filter that trains something. Setting it scales the learning rates of all filters. With a
+    flip ratio, that is the learning rate, and every α follows it.
     """
 
     iterations: tf.Variable
@@ -30,6 +33,7 @@ class Coefficients:
     _coefficients: Mapping[str, tf.Variable]  # as they are now
     _before: Mapping[str, tf.Variable]  # as they were in the last step
     _scales: Mapping[str, tf.Variable]  # of those that follow a schedule: what it is multiplied by
+    _feedback: Feedback | None = None  # on the flip ratio, if one is wanted
     _filters: Partition
     _no_dependency: Callable[[Any], Any]  # of TensorFlow: hides a value from checkpoints
 
@@ -61,6 +65,11 @@ class Coefficients:
             first = [values[key] for key in rates[:1] if len(rates) > 1]
             shared = [_settable.make("learning_rate", value, dtype) for value in 2 * first]
             self._shared = self._no_dependency(shared)
+            if RATIO in given:
+                self._feedback = self._no_dependency(Feedback(self._filters, given))
+                self._gains = self._feedback.gains
+                for key in self._gains:
+                    _settable.refuse(self._coefficients[key], key, _FOLLOWS)
             self._unsettable = self._no_dependency(_settable.constant(1.0, _NO_RATE))
 
     def _follow_schedules(self) -> None:
@@ -83,6 +92,9 @@ class Coefficients:
             _settable.write(variable, value)
             if key in self._marks:
                 self._marks[key].assign(0.0)
+        if self._feedback is not None:
+            for key, alpha in self._feedback.alphas(self._coefficients[RATIO]):
+                _settable.write(self._coefficients[key], alpha)
         self._tell_rate()
 
     def _tell_rate(self) -> None:
@@ -145,7 +157,7 @@ class Coefficients:
 
     @property
     def coefficients(self) -> dict[str, tf.Variable]:
-        """The variables that hold the filter's coefficients and the threshold, by name."""
+        """The variables of the filter's coefficients, the threshold and the flip ratio, by name."""
         return dict(self._coefficients)
 
     @property
@@ -154,14 +166,15 @@ class Coefficients:
 
         With filters by layer, this is a mapping of filters.
         """
-        changed = self._changed()
-        changed.pop("threshold", None)
+        own = ("threshold", RATIO)
+        changed = {key: value for key, value in self._changed().items() if key not in own}
         return self._filters.with_coefficients(changed)
 
     alpha = _settable.named("alpha", "α of the filter")
     gamma = _settable.named("gamma", "γ of the filter")
     sigma = _settable.named("sigma", "σ of the filter, where it is normalized")
     threshold = _settable.named("threshold", "τ")
+    flip_ratio = _settable.named("flip_ratio", "R, the wanted flip ratio")
 
     @property
     def learning_rate(self) -> tf.Variable:
@@ -198,22 +211,25 @@ class Coefficients:
 
     def _rates(self) -> dict[str, str]:
         """The coefficient of each filter that is its learning rate, by the filter's label."""
+        if RATIO in self._given:
+            return {ALL: RATIO}
         rates: dict[str, str] = {}
         keys = self._of_used([key for key in self._given if key != "threshold"])
         for names in (None, ("gamma",), ("alpha", "rate")):  # the later ones and stages count
-            found = [key for key in keys if names is None or _arguments.short_name(key) in names]
-            rates |= {_label(key): key for key in found}
+            found = [key for key in keys if names is None or short_name(key) in names]
+            rates |= {label_of(key): key for key in found}
         return rates
 
     def _of_used(self, keys: list[str]) -> list[str]:
         """Of keys, those of filters that train something; all, if that is not known yet."""
         used = self._filters.used
-        return [key for key in keys if _label(key) in used] if used else keys
+        return [key for key in keys if label_of(key) in used] if used else keys
 
     def _key(self, name: str) -> str:
-        if name == "threshold" or (name in self._coefficients and {"/", "."} & set(name)):
+        is_own = name == "threshold" or (name == RATIO and RATIO in self._given)
+        if is_own or (name in self._coefficients and {"/", "."} & set(name)):
             return name
-        keys = [key for key in self._coefficients if _arguments.short_name(key) == name]
+        keys = [key for key in self._coefficients if short_name(key) == name]
         keys = self._of_used(keys)
         keys = [key for key in keys if "/" not in key] or keys
         if len(keys) != 1:
@@ -261,6 +277,11 @@ class Coefficients:
         values = {k: float(tf.keras.backend.get_value(v)) for k, v in self._before.items()}
         return values if all(map(math.isfinite, values.values())) else {}
 
+    def _learned_gains(self) -> dict[str, float]:
+        """What the feedback on the flip ratio has come to, by the name of α."""
+        gains = self._feedback.gains if self._feedback else {}
+        return {key: float(tf.keras.backend.get_value(gain)) for key, gain in gains.items()}
+
     def _changed_scales(self) -> dict[str, float]:
         """What schedules are multiplied by, of those that were set since."""
         scales = {
@@ -275,6 +296,7 @@ class Coefficients:
         scheduled: Mapping[str, float],
         scales: Mapping[str, float],
         before: Mapping[str, float],
+        gains: Mapping[str, float],
     ) -> None:
         """Sets what a config says of the optimizer that it is of."""
         for values, variables in (
@@ -283,12 +305,8 @@ class Coefficients:
             (scheduled, self._written),
             (scales, self._scales),
             (before, self._before),
+            (gains, self._feedback.gains if self._feedback else {}),
         ):
             for key, value in values.items():
                 _settable.write(variables[key], value)
         self._tell_rate()
-
-
-def _label(key: str) -> str:
-    """The filter that a coefficient is of."""
-    return key.rpartition("/")[0] or ALL

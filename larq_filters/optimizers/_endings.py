@@ -4,6 +4,7 @@ from larq_filters._numbers import call
 from larq_filters._warnings import warn
 from larq_filters.optimizers import _arguments
 from larq_filters.optimizers._coefficients import Coefficients
+from larq_filters.optimizers._feedback import RATIO
 
 import tensorflow as tf
 
@@ -14,8 +15,18 @@ class Endings(Coefficients):
     _said_ended = False
 
     def _warn_of_range(self) -> None:
-        """Says so where a coefficient was set outside its range since the last call."""
+        """Says so where a coefficient was set outside its range since the last call.
+
+        And where α has come to the end of its range, and the flip ratio is not reached.
+        """
         read = tf.keras.backend.get_value
+        full = [key for key in self._learned_gains() if read(self._coefficients[key]) == 1.0]
+        if full:
+            warn(
+                "fewer weights flip than flip_ratio says, although alpha is at its largest value, "
+                "1: give a smaller flip_ratio. Received: "
+                f"flip_ratio={float(read(self._coefficients[RATIO])):g}, {', '.join(full)}=1",
+            )
         outside = {key: float(read(variable)) for key, variable in self._outside.items()}
         outside = {key: value for key, value in outside.items() if value != 0.0}
         if outside:
@@ -37,12 +48,16 @@ class Endings(Coefficients):
         read = tf.keras.backend.get_value
         steps = int(read(self.iterations))
         rates = set(self._rates().values())
-        stop = [
-            key
-            for key in self._of_used(list(self._given))
-            if (name := _arguments.short_name(key)) in ("alpha", "rate")
-            or (name == "gamma" and key in rates)
-        ]
+        stop = (
+            [RATIO]
+            if RATIO in self._given
+            else [
+                key
+                for key in self._of_used(list(self._given))
+                if (name := _arguments.short_name(key)) in ("alpha", "rate")
+                or (name == "gamma" and key in rates)
+            ]
+        )
         ended = [k for k in stop if k in self._written and not float(read(self._coefficients[k]))]
         if steps > 1 and ended and not self._said_ended:
             self._said_ended = True

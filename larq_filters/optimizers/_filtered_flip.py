@@ -11,6 +11,7 @@ from larq_filters.filters import Filter
 from larq_filters.optimizers import _arguments, _short_form
 from larq_filters.optimizers._averages import Averages
 from larq_filters.optimizers._binaries import Binaries
+from larq_filters.optimizers._feedback import RATIO
 from larq_filters.optimizers._flip import Numbers
 from larq_filters.optimizers._kept import Kept
 from larq_filters.optimizers._saving import Saving
@@ -67,6 +68,11 @@ class FilteredFlip(Kept, Saving, tf.keras.optimizers.Optimizer):
         decay_steps: Steps of the whole training: epochs · steps per epoch. α decays to 0 over these
             steps as α(1 − t/decay_steps)², and no weight flips after them. Too few: training stops
             early, and `fit` warns. None: the length of the training need not be known.
+        flip_ratio: R in (0, 1], the wanted share of weights that flip per step, in place of
+            `alpha`: a number, which `decay_steps` lets decay linearly to 0, or a schedule. α then
+            starts where noise flips the share R, and follows the flips that are counted, within
+            about 100 steps; with filters by layer, each has its own. Keras calls R
+            `learning_rate`. 1e-2 is about the default's. None: α is as it is given.
         filter: Any filter of `larq_filters.filters`, instead of `alpha`, `gamma` and `decay_steps`.
             Or a filter for each layer: a mapping whose keys are a layer's name, a pattern such as
             'block_*', a tuple of these, a layer, or a function of a variable. The first key that
@@ -135,6 +141,7 @@ class FilteredFlip(Kept, Saving, tf.keras.optimizers.Optimizer):
         gamma: Coefficient | None = _GAMMA,
         *,
         decay_steps: int | None = None,
+        flip_ratio: Coefficient | None = None,
         filter: Filter | Mapping[Any, Filter | None] | None = None,
         threshold: Coefficient = 0.0,
         inertia: float | None = None,
@@ -150,7 +157,8 @@ class FilteredFlip(Kept, Saving, tf.keras.optimizers.Optimizer):
         **kwargs: Any,
     ) -> None:
         _arguments.no_magnitude(kwargs)
-        filters = _short_form.filters_of(filter, alpha, gamma, decay_steps)
+        ratio = _short_form.flip_ratio_of(flip_ratio, alpha, decay_steps)
+        filters = _short_form.filters_of(filter, alpha, gamma, decay_steps, ratio)
         super().__init__(
             name=name,
             clipnorm=clipnorm,
@@ -165,9 +173,10 @@ class FilteredFlip(Kept, Saving, tf.keras.optimizers.Optimizer):
         self._seed = _arguments.seed(seed)
         self._filters = self._no_dependency(filters)
         if real_optimizer is None:
-            real_optimizer = _short_form.adam_beside(filter, alpha, decay_steps)
+            real_optimizer = _short_form.adam_beside(filter, alpha, flip_ratio, decay_steps)
         self._real_optimizer = _arguments.real_optimizer(real_optimizer)
         given = {"threshold": _arguments.threshold(threshold), **filters.coefficients}
+        given |= {} if ratio is None else {RATIO: ratio}
         self._average = _arguments.average(average, self._real_optimizer)
         self._given = self._no_dependency(given)
         self._create_coefficients(given)
@@ -181,14 +190,15 @@ class FilteredFlip(Kept, Saving, tf.keras.optimizers.Optimizer):
             )
         )
         self._averages = self._no_dependency(Averages(self._average, self._var_key))
-        self.count_flips = False
+        self.count_flips = ratio is not None
 
     def __repr__(self) -> str:
         changed = self._changed() if tf.executing_eagerly() else {}  # in a graph, as it was made
-        threshold = changed.pop("threshold", self._given["threshold"])
+        own = {**self._given, **changed}
+        ratio = f"flip_ratio={call(own[RATIO])}, " if RATIO in own else ""
         return (
-            f"{type(self).__name__}(filter={self.filter if changed else self._filters!r}, "
-            f"threshold={call(threshold)}, real_optimizer={self._real_optimizer.name!r})"
+            f"{type(self).__name__}({ratio}filter={self.filter if changed else self._filters!r}, "
+            f"threshold={call(own['threshold'])}, real_optimizer={self._real_optimizer.name!r})"
         )
 
     # Hyperparameters
@@ -299,6 +309,7 @@ class FilteredFlip(Kept, Saving, tf.keras.optimizers.Optimizer):
                 coefficients=Numbers(self._coefficients, self._before),
                 iterations=self.iterations,
                 count_flips=self.count_flips,
+                feedback=self._feedback,
             )
 
             def finish(distribution: Any, binary: Any) -> tf.Variable:

@@ -59,6 +59,15 @@ class Partition:
             for name, value in filter.coefficients.items()
         }
 
+    @property
+    def names(self) -> dict[str, list[str]]:
+        """What the coefficients of each filter are called, by its label."""
+        return {
+            label: [prefixed(label, name) for name in filter.coefficients]
+            for label, filter in self._filters.items()
+            if filter is not None
+        }
+
     def with_coefficients(self, values: Mapping[str, Coefficient]) -> Any:
         """The filter, or the mapping, with other values for some coefficients."""
         filters = [
@@ -133,6 +142,16 @@ class Partition:
 def prefixed(label: str, name: str) -> str:
     """What a coefficient of a filter is called in the optimizer."""
     return name if label == ALL else f"{label}/{name}"
+
+
+def label_of(key: str) -> str:
+    """The label of the filter that a coefficient is of."""
+    return key.rpartition("/")[0] or ALL
+
+
+def short_name(key: str) -> str:
+    """The name of a coefficient in its own filter: `alpha` of `dense/1.alpha`."""
+    return key.rpartition("/")[2].rpartition(".")[2]
 
 
 def part(values: Mapping[str, Any], label: str) -> dict[str, Any]:

@@ -49,6 +49,7 @@ class Saving(tf.keras.optimizers.Optimizer):
             "inertia": self._inertia,
             "average": self._average,
             "filter": self._filters.serialize(),
+            "flip_ratio": serialize(self._given.get("flip_ratio")),
             "threshold": serialize(self._given["threshold"]),
             "real_optimizer": tf.keras.optimizers.serialize(
                 self._real_optimizer, use_legacy_format=True
@@ -58,6 +59,7 @@ class Saving(tf.keras.optimizers.Optimizer):
             "scheduled": self._scheduled_coefficients(),
             "scales": self._changed_scales(),
             "before": self._last_coefficients(),
+            "gains": self._learned_gains(),
         }
 
     @classmethod
@@ -69,10 +71,11 @@ class Saving(tf.keras.optimizers.Optimizer):
         config = dict(config)
         if "iterations" in config:  # of `get_config`, which in earlier versions had no inertia
             config.setdefault("inertia", 0.0)
-        values = [config.pop(key, {}) for key in ("coefficients", "scheduled", "scales", "before")]
+        names = ("coefficients", "scheduled", "scales", "before", "gains")
+        values = [config.pop(name, {}) for name in names]
         iterations = config.pop("iterations", 0)
         with tf.keras.utils.custom_object_scope(custom_objects or {}):
-            for name in {"alpha", "gamma", "filter", "threshold"} & set(config):
+            for name in {"alpha", "gamma", "filter", "threshold", "flip_ratio"} & set(config):
                 config[name] = deserialize(config[name])
             _take_flat(config)
             if isinstance(config.get("real_optimizer"), Mapping):

@@ -4,13 +4,13 @@ import math
 import re
 from typing import Any
 
-from larq_filters.optimizers._arguments import short_name
+from larq_filters.optimizers._partition import short_name
 
 import tensorflow as tf
 
 # The largest value that a coefficient can have, by its short name; the smallest is 0.
 _LIMITS = {
-    **dict.fromkeys(("alpha", "gamma", "sigma", "leak"), 1.0),
+    **dict.fromkeys(("alpha", "gamma", "sigma", "leak", "flip_ratio"), 1.0),
     **dict.fromkeys(("rate", "threshold"), math.inf),
 }
 
@@ -39,14 +39,19 @@ def named(name: str, meaning: str) -> Any:
 def constant(value: float, reason: str) -> tf.Variable:
     """A variable that refuses another value than its own, as callbacks set it."""
     variable = tf.Variable(value, trainable=False)
+    refuse(variable, "learning_rate", reason)
+    return variable
 
-    def refuse(new: Any, *args: Any, **kwargs: Any) -> Any:
-        if float(new) != value:
-            raise AttributeError(f"{reason}. Received: learning_rate={float(new):g}")
+
+def refuse(variable: tf.Variable, name: str, reason: str) -> None:
+    """Lets a variable refuse another value than its own from all but `write`."""
+
+    def assign(new: Any, *args: Any, **kwargs: Any) -> Any:
+        if float(new) != float(tf.keras.backend.get_value(variable)):
+            raise AttributeError(f"{reason}. Received: {name}={float(new):g}")
         return variable
 
-    vars(variable)["assign"] = refuse
-    return variable
+    vars(variable)["assign"] = assign
 
 
 def mark(variable: tf.Variable) -> tf.Variable:

@@ -4,8 +4,9 @@ import numbers
 from collections.abc import Mapping
 from typing import Any
 
-from larq_filters._numbers import Schedule, call, share, whole_number
+from larq_filters._numbers import Coefficient, Schedule, call, share, whole_number
 from larq_filters.filters import EMA, CascadedEMA, Filter
+from larq_filters.optimizers import _feedback
 from larq_filters.optimizers._partition import ALL, Partition
 from larq_filters.optimizers._schedules import InverseSquareRootDecay
 
@@ -19,15 +20,33 @@ class Default(float):
     """A default that can be told apart from the same number given by the user."""
 
 
-def filters_of(filter: Any, alpha: Any, gamma: Any, decay_steps: int | None) -> Partition:
+def flip_ratio_of(value: Any, alpha: Any, decay_steps: Any) -> Coefficient | None:
+    """A number in (0, 1], or a schedule, which `decay_steps` makes linear; or None."""
+    if value is None:
+        return None
+    if alpha is not None:
+        raise ValueError(
+            "flip_ratio finds alpha: give one of them. "
+            f"Received: flip_ratio={call(value)}, alpha={call(alpha)}"
+        )
+    ratio = share("flip_ratio", value)
+    _feedback.first(ratio)
+    return decayed("flip_ratio", ratio, decay_steps, power=1.0)
+
+
+def filters_of(
+    filter: Any, alpha: Any, gamma: Any, decay_steps: int | None, ratio: Coefficient | None
+) -> Partition:
     """The filter or filters that were given, or that of the coefficients that were."""
+    if ratio is not None:
+        decay_steps = None  # that of the flip ratio
     if isinstance(filter, Partition):
         return filter
     if isinstance(filter, Mapping):
         for key, value in filter.items():
             _check_entry(key, value)
         if ALL not in filter:
-            return Partition({**filter, ALL: filter_of(None, alpha, gamma, decay_steps)})
+            return Partition({**filter, ALL: filter_of(None, alpha, gamma, decay_steps, ratio)})
     if filter is not None and (both := _given(alpha=alpha, gamma=gamma, decay_steps=decay_steps)):
         raise ValueError(
             "`filter` replaces `alpha`, `gamma` and `decay_steps`: give either the filter, which "
@@ -35,12 +54,17 @@ def filters_of(filter: Any, alpha: Any, gamma: Any, decay_steps: int | None) -> 
         )
     if isinstance(filter, Mapping):
         return Partition(filter)
-    return Partition({ALL: filter_of(filter, alpha, gamma, decay_steps)})
+    return Partition({ALL: filter_of(filter, alpha, gamma, decay_steps, ratio)})
 
 
-def filter_of(filter: Any, alpha: Any, gamma: Any, decay_steps: int | None) -> Filter:
+def filter_of(
+    filter: Any, alpha: Any, gamma: Any, decay_steps: int | None, ratio: Coefficient | None
+) -> Filter:
     """The filter that was given, or that of the coefficients that were."""
     if filter is None:
+        if ratio is not None:
+            second = gamma(0) if isinstance(gamma, Schedule) else gamma
+            alpha = _feedback.alpha_of_noise(_feedback.first(ratio), second)
         if alpha is None and decay_steps is None:
             alpha = tf.keras.optimizers.schedules.InverseTimeDecay(_ALPHA, _HALVED, 1.0)
         alpha = decayed("alpha", _ALPHA if alpha is None else alpha, decay_steps)
@@ -78,7 +102,7 @@ def _given(**arguments: Any) -> str:
     )
 
 
-def decayed(name: str, value: Any, steps: Any) -> Any:
+def decayed(name: str, value: Any, steps: Any, power: float = 2.0) -> Any:
     """A number as the schedule that takes it to 0 over so many steps, if there are any."""
     if steps is None:
         return value
@@ -96,14 +120,16 @@ def decayed(name: str, value: Any, steps: Any) -> Any:
             f"Received: {name}={call(value)}, decay_steps={steps}"
         )
     return tf.keras.optimizers.schedules.PolynomialDecay(
-        share(name, value), steps, end_learning_rate=0.0, power=2.0
+        share(name, value), steps, end_learning_rate=0.0, power=power
     )
 
 
-def adam_beside(filter: Any, alpha: Any, decay_steps: Any) -> tf.keras.optimizers.Optimizer:
+def adam_beside(
+    filter: Any, alpha: Any, flip_ratio: Any, decay_steps: Any
+) -> tf.keras.optimizers.Optimizer:
     """Adam with a rate that starts like alpha, at 1e-2 at most, and decays with it."""
     is_free = filter is None or (isinstance(filter, Mapping) and ALL not in filter)
-    if not is_free or isinstance(alpha, Schedule):
+    if not is_free or isinstance(alpha, Schedule) or isinstance(flip_ratio, Schedule):
         return tf.keras.optimizers.Adam()
     start = _ALPHA if alpha is None else min(float(alpha), _ALPHA)
     if decay_steps is not None:

@@ -59,6 +59,7 @@ TESTS = {  # by module: the files with the tests that concern it
     ),
     "optimizers/_binaries.py": ("optimizers_changed", *UPDATE[1:]),
     "optimizers/_averages.py": ("optimizers_averages",),
+    "optimizers/_feedback.py": ("optimizers_flip_ratio",),
     "optimizers/_partition.py": ("optimizers_layers", "optimizers_arguments"),
     "optimizers/_settable.py": ("optimizers_arguments",),
     "optimizers/_start.py": ("optimizers_inertia",),

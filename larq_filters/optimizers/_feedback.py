@@ -1,0 +1,99 @@
+"""The flip ratio as a hyperparameter: feedback on α until the wanted share of weights flips."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+from larq_filters._numbers import Coefficient, Schedule, call
+from larq_filters.optimizers import _settable
+from larq_filters.optimizers._partition import Partition, label_of, short_name
+
+import tensorflow as tf
+
+Counts = Mapping[str, tuple[tf.Tensor, int]]
+RATIO = "flip_ratio"  # the name of its coefficient
+_RATE = 0.01  # η: what is wrong with a ratio is gone in some 100 steps, about 1/α
+
+
+class Feedback:
+    """For each filter the u that makes its α one of the wanted flip ratio R.
+
+    α_t = min(u_t·R_t², 1);  ln u_{t+1} = ln u_t + 2η·clip((R_t − k_t)/(R_t + 1/n), −1, 1)
+
+    k_t is the share of the filter's n weights that flipped in step t. Weights whose gradients are
+    noise flip in a share that grows as √α: so R moves α at once, and η is the share by which an
+    error of ln k shrinks in a step. For k near R, (R − k)/R is ln(R/k), and it is right on average
+    where fewer than one weight should flip in a step; 1/n then bounds what a single flip does.
+
+    Args:
+        filters: By label.
+        given: All coefficients of these filters, and R as `flip_ratio`, as the optimizer has them.
+
+    Raises:
+        ValueError: A filter has no α, or one with a schedule, or R starts at 0.
+    """
+
+    def __init__(self, filters: Partition, given: Mapping[str, Coefficient]) -> None:
+        self.gains: dict[str, tf.Variable] = {}  # u, by the name of α
+        ratio = first(given[RATIO])
+        for label, names in filters.names.items():
+            alphas = [name for name in names if short_name(name) == "alpha"]
+            alpha = given[alphas[-1]] if alphas else None  # of several stages, the last one's
+            if alpha is None or isinstance(alpha, Schedule):
+                raise ValueError(
+                    "flip_ratio moves the alpha of every filter: give filters whose alpha is a "
+                    f"number, from which it starts. Received: flip_ratio={call(given[RATIO])} with "
+                    f"the filter {filters[label]} for {label!r}"
+                )
+            dtype = tf.keras.backend.floatx()
+            gain = _settable.make(f"{alphas[-1]}_gain", alpha / ratio**2, dtype)
+            self.gains[alphas[-1]] = gain
+
+    def alphas(self, ratio: tf.Tensor) -> Iterator[tuple[str, tf.Tensor]]:
+        """The name of each α, and its value for a flip ratio."""
+        for name, gain in self.gains.items():
+            yield name, tf.minimum(gain * ratio**2, 1.0)
+
+    def learn(self, ratio: tf.Tensor, before: Counts, after: Counts) -> None:
+        """Moves u by the flips of a step.
+
+        Args:
+            ratio: R of the step.
+            before: By label, all flips so far and the number of weights, before the step.
+            after: The same after it.
+        """
+        for name, gain in self.gains.items():
+            label = label_of(name)
+            if label not in after:  # no layer has this filter
+                continue
+            flips, size = after[label]
+            share = tf.cast(flips - before[label][0], gain.dtype) / size
+            wrong = (ratio - share) / (ratio + 1.0 / size)
+            new = gain * tf.exp(2.0 * _RATE * tf.clip_by_value(wrong, -1.0, 1.0))
+            most = tf.where(ratio > 0.0, ratio**-2, gain.dtype.max)  # there α is 1
+            gain.assign(tf.minimum(new, most))
+
+
+def first(ratio: Coefficient) -> float:
+    """R of the first step.
+
+    Raises:
+        ValueError: It is 0, or more than 1.
+    """
+    value = float(ratio(0)) if isinstance(ratio, Schedule) else ratio
+    if not 0.0 < value <= 1.0:
+        raise ValueError(
+            "flip_ratio must start in (0, 1]: alpha is scaled by what it starts from. "
+            f"Received: flip_ratio={call(ratio)}, which starts at {value:g}"
+        )
+    return value
+
+
+def alpha_of_noise(ratio: float, gamma: float | None) -> float:
+    """The α whose `CascadedEMA`, or without γ whose `EMA`, flips in the share R if fed with noise.
+
+    Neighbouring outputs of normal noise have opposite signs with the probability arccos(ρ)/π, where
+    ρ = (2 − α − γ)/(2 − α − γ + αγ) is their correlation. For small α and R it is √(αγ)/π.
+    """
+    gamma = 1.0 if gamma is None else gamma
+    rho = math.cos(math.pi * min(ratio, 0.5))
+    return min((2.0 - gamma) * (1.0 - rho) / (1.0 - rho * (1.0 - gamma)), 1.0)
