@@ -187,9 +187,24 @@ def speed() -> str:
         f"{training['optimizer_share']['median']:.1%} of a step. On {machine['processor']}, "
         f"{machine['cores']} cores, TensorFlow {machine['tensorflow']}.",
         "",
+        *mixed_precision(training),
+        "",
         epoch(),
     ]
     return "\n".join(lines)
+
+
+def mixed_precision(training: dict[str, Any]) -> list[str]:
+    """What a processor with instructions for bfloat16 gains by them."""
+    faster = training["bfloat16_over_float32"]
+    low, high = faster["quartiles"]
+    return [
+        f"Under Keras' policy mixed_bfloat16 it trains {faster['median']:.2f} times "
+        f"(quartiles {low:.2f} to {high:.2f}) as many images a second. This processor has "
+        f"{'' if training['bfloat16_instructions'] else 'no '}instructions for bfloat16 "
+        "(AVX512-BF16).",
+        "",
+    ]
 
 
 def epoch() -> str:

@@ -1,10 +1,13 @@
 """Trains BiRealNet-20 on CIFAR-10 by filtering gradients, or by a latent-weight recipe.
 
     python examples/cifar10.py --epochs 6 --alpha 1e-2 --gamma 0.1
+    python examples/cifar10.py --real --optimizer sgd --epochs 20 --save teacher.keras
+    python examples/cifar10.py --teacher teacher.keras
 
 Images are cropped and flipped at random; all learning rates decay linearly to 0, and alpha as the
 square of that. The history is written as JSON after every epoch. With --backup FOLDER, a training
-that was stopped goes on when it is run again.
+that was stopped goes on when it is run again. --real trains ResNet-20, which can be the teacher of
+another training.
 """
 
 import argparse
@@ -27,8 +30,18 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--width", type=int, default=16, help="channels of the first stage")
+    parser.add_argument(
+        "--real",
+        action="store_true",
+        help="train ResNet-20 instead, whose weights and activations are real, by adam or sgd",
+    )
     training.add_arguments(parser, epochs=6, batch_size=128)
     args = parser.parse_args(arguments)
+    if args.real and (args.optimizer not in ("adam", "sgd") or args.trial or args.two_step):
+        parser.error(
+            "--real has no binary weights: give --optimizer adam or sgd, and no --trial or "
+            f"--two-step. Received: --optimizer {args.optimizer}"
+        )
     args.output = args.output or pathlib.Path("cifar10.json")
     return args
 
@@ -109,7 +122,9 @@ def main() -> None:
     training.run(
         args,
         load=functools.partial(load, args),
-        build=functools.partial(lqf.models.BiRealNet20, width=args.width),
+        build=functools.partial(lqf.models.BiRealNet20, width=args.width)
+        if not args.real
+        else lambda **quantizers: teachers.resnet20(args.width, num_classes=10),
     )
 
 

@@ -184,8 +184,9 @@ def small(data, output, *arguments):
 def test_cifar10_with_all_options(small_cifar10, tmp_path):
     """A teacher, its precomputed logits, two steps, and what else can be asked for."""
     teacher, logits = tmp_path / "teacher.keras", tmp_path / "logits.npy"
-    layers = [tf.keras.layers.Flatten(input_shape=(32, 32, 3)), tf.keras.layers.Dense(10)]
-    tf.keras.Sequential(layers).save(teacher)
+    real = ("--real", "--optimizer", "sgd", "--save", teacher)
+    record = small(small_cifar10, tmp_path / "1.json", *real)
+    assert "flip_ratio" not in record["history"] and 0.5 < record["history"]["loss"][0] < 10
     record = small(
         *(small_cifar10, tmp_path / "2.json", "--teacher", teacher, "--two-step", 1),
         *("--label-smoothing", 0.1),
@@ -225,6 +226,8 @@ def test_cifar10_mirrored(small_cifar10, tmp_path):
 @pytest.mark.parametrize(
     "arguments, text",
     [
+        (["--real"], "--real has no binary weights"),
+        (["--real", "--optimizer", "sgd", "--two-step", 1], "no --trial or --two-step"),
         (["--teacher", "MobileNetV9"], "--teacher: MobileNetV9 is neither a saved model nor"),
         (["--teacher-logits", "none.npy"], "there is no none.npy; give a --teacher, too"),
         (["--strategy", "multi_worker"], "TF_CONFIG"),

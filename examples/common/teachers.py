@@ -48,6 +48,26 @@ class Student(tf.keras.Model):
         return self.compute_metrics(x, y, y_pred, None)
 
 
+def resnet20(width: int, num_classes: int) -> tf.keras.Model:
+    """A network of real weights as large as BiRealNet-20, for 32×32 pixels, that gives logits."""
+    layers = tf.keras.layers
+
+    def convolution(x: tf.Tensor, filters: int, size: int = 3, strides: int = 1) -> tf.Tensor:
+        x = layers.Conv2D(filters, size, strides, "same", use_bias=False)(x)
+        return layers.BatchNormalization()(x)
+
+    images = tf.keras.Input((32, 32, 3))
+    x = layers.ReLU()(convolution(images, width))
+    for block in range(9):
+        filters = width * 2 ** (block // 3)
+        strides = 1 if x.shape[-1] == filters else 2
+        shortcut = x if strides == 1 else convolution(x, filters, 1, strides)
+        x = convolution(layers.ReLU()(convolution(x, filters, strides=strides)), filters)
+        x = layers.ReLU()(layers.add([x, shortcut]))
+    x = layers.GlobalAveragePooling2D()(x)
+    return tf.keras.Model(images, layers.Dense(num_classes, dtype="float32")(x), name="resnet20")
+
+
 def make_teacher(args: argparse.Namespace, data: Data) -> Callable[[tf.Tensor], tf.Tensor]:
     """A function from the network's images to a teacher's logits."""
     preprocess, size = None, None
