@@ -291,6 +291,21 @@ def without_end() -> str:
     return "\n\n".join(tables)
 
 
+def ideas() -> str:
+    """What was tried on a small task beside the default."""
+    found = report.read("quick_search")
+    known = regret.accuracies(found)
+    lengths = sorted({epochs for _, epochs in known})
+    rows = []
+    for name, what in found["what"].items():
+        values = [[*known.get((name, n), {}).values()] for n in lengths]
+        if any(values):
+            cells = [report.mean(row) if row else "" for row in values]
+            rows.append([what, *cells, str(max(map(len, values)))])
+    heads = ["test accuracy, %, after", *map(_epochs, lengths), "seeds"]
+    return table(heads, rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     name: globals()[name]
     for name in (
@@ -307,6 +322,7 @@ TABLES: dict[str, Callable[[], str]] = {
         "untuned",
         "untuned_tasks",
         "without_end",
+        "ideas",
     )
 }
 

@@ -239,6 +239,21 @@ def test_untuned(tmp_path):
     assert (tmp_path / "results" / "untuned.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
+def test_quick_search(tmp_path):
+    """Every filter that is its own, a step of each kind of idea."""
+    some = ("default", "reste", "centered", "balanced", "stubborn", "forgetful", "restarts")
+    small = (*some, "flip_ratio 1 %, by layer", "--epochs", 1, "--seeds", 1)
+    record, output = run(tmp_path, "quick_search", *small)
+    assert_machine(record)
+    assert_fits(output)
+    assert len(record["runs"]) == 8 and set(some) < set(record["what"])
+    seen = [run["seen"]["1"]["accuracy"] for run in record["runs"].values()]
+    assert min(seen) > 30 and len(set(seen)) > 5  # of seven languages, a seventh is 14
+    _, output = run(tmp_path, "quick_search", *small)
+    assert "epochs | seed" not in output  # all is done
+
+
 def test_regret_is_the_distance_from_the_best_of_all(benchmark, tmp_path):
     """The best may be a mark; means are of seeds."""
     benchmark("support")

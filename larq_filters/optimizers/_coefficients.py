@@ -183,6 +183,7 @@ class Coefficients:
         It is α (of the last stage, if there are several), or the rate of an `Integrator`, or else
         γ, or else another coefficient. Without coefficients, it is 1 and cannot be set. With
         filters by layer, it is that of the first filter, and setting it scales the rates of all.
+        With `flip_ratio`, it is that.
         """
         key = self._rate_key()
         if key is None:
