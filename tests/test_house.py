@@ -87,7 +87,14 @@ PRIVATE = {
     ),
     "a variable of TensorFlow": (lambda: tf.Variable(1.0), "_shared_name _constraint"),
     "a variable of tf_keras under mixed precision": (under_mixed_precision, "_variable"),
-    "TensorFlow": (lambda: tf, "__internal__.distribute.interim.maybe_merge_call"),
+    "TensorFlow": (
+        lambda: tf,
+        "__internal__.distribute.interim.maybe_merge_call __internal__.tracking.wrap",
+    ),
+    "what TensorFlow saves": (
+        lambda: tf.__internal__.tracking.Trackable(),
+        "_trackable_children _serialize_to_tensors _restore_from_tensors",
+    ),
     "KerasTuner": (lambda: keras_tuner, "Tuner._build_hypermodel"),
     "an interpreter of Larq Compute Engine": (
         lambda: lce.testing.Interpreter,

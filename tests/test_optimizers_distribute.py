@@ -49,7 +49,8 @@ def everything(model, optimizer):
     """Per replica, the binary weights and all that the optimizer keeps."""
     weights = [weight.latent_variable for weight in model.trainable_variables]
     local = tf.distribute.get_strategy().experimental_local_results
-    values = [local(variable) for variable in [*weights, *optimizer.variables]]
+    variables = [*weights, *(getattr(v, "bits", v) for v in optimizer.variables)]  # of bfloat16
+    values = [local(variable) for variable in variables]
     return [[v.numpy() for v in replica] for replica in zip(*values, strict=True)]
 
 

@@ -199,6 +199,54 @@ def test_scalars_stay_float32():
     assert slots["t"].numpy() == 300
 
 
+# The variables
+
+
+def test_state_is_a_variable_of_bfloat16():
+    weights = binary_variable(np.ones(3))
+    optimizer = narrow()
+    optimizer.build([weights])
+    y = optimizer.slots(weights)["y"]
+    y.assign([1.0, -0.5, 1e-3])
+    rounded = np.array([1.0, -0.5, 1e-3]).astype(ml_dtypes.bfloat16)
+    assert y.shape == (3,) and "CPU" in y.device and y.name in repr(y)
+    for value in (y, y.numpy(), y.read_value(), tf.identity(y), tf.cast(y, tf.float64)):
+        np.testing.assert_array_equal(value, rounded)
+    assert np.asarray(y).dtype == tf.convert_to_tensor(y).dtype == ml_dtypes.bfloat16
+    assert_one_sentence(
+        lambda: tf.convert_to_tensor(y, tf.float32), ValueError, "cast it with tf.cast"
+    )
+
+
+@pytest.mark.parametrize("one, two", [("state", "variable"), ("variable", "state")])
+def test_checkpoints_are_those_of_variables_of_bfloat16(one, two, tmp_path):
+    """As on GPUs and in earlier versions, whose variables are such."""
+    weights = binary_variable(np.ones(3))
+    optimizer = narrow()
+    optimizer.build([weights])
+    kinds = {
+        "state": optimizer.slots(weights)["y"],
+        "variable": tf.Variable(tf.zeros(3, tf.bfloat16)),
+    }
+    kinds[one].assign([1.0, -2.0, 0.5])
+    path = tf.train.Checkpoint(value=kinds[one]).write(str(tmp_path / "value"))
+    kinds[one].assign([0.0, 0.0, 0.0])
+    tf.train.Checkpoint(value=kinds[two]).read(path).assert_consumed()
+    np.testing.assert_array_equal(kinds[two], [1.0, -2.0, 0.5])
+
+
+@pytest.mark.slow
+def test_a_saved_model_has_no_state(digits, make_small, tmp_path):
+    """It has the weights, and says that the filters start anew."""
+    model = make_small(narrow())
+    model.fit(dataset(digits), verbose=0)
+    model.save(tmp_path / "model", save_format="tf")
+    again = keras.models.load_model(tmp_path / "model")
+    assert_same(again.get_weights(), model.get_weights())
+    with pytest.warns(UserWarning, match="the filters start anew"):
+        again.fit(dataset(digits), verbose=0)
+
+
 # Training
 
 

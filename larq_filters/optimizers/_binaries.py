@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from larq_filters.filters import Filter
+from larq_filters.optimizers._bfloat16 import Bfloat16Variable
 from larq_filters.optimizers._feedback import RATIO, Counts, Feedback
 from larq_filters.optimizers._flip import Binary, Numbers, wide_dtype
 from larq_filters.optimizers._start import Start
@@ -145,10 +146,13 @@ class Binaries:
         return iterations.assign_add(1)
 
 
-def _slot(variable: tf.Variable, slot: str, value: tf.Tensor) -> tf.Variable:
+def _slot(variable: tf.Variable, slot: str, value: tf.Tensor) -> Any:
     name = f"{slot.replace('.', '_')}/{variable._shared_name}"
+    as_bits = value.dtype == tf.bfloat16 and "GPU" not in variable.device  # which knows no uint16
+    value = tf.bitcast(value, tf.uint16) if as_bits else value
     with tf.distribute.get_strategy().extended.colocate_vars_with(variable):
-        return tf.Variable(value, name=name, trainable=False)
+        state = tf.Variable(value, name=name, trainable=False)
+    return Bfloat16Variable(state) if as_bits else state
 
 
 def _is_binarized(variable: tf.Variable) -> bool:

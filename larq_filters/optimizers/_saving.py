@@ -30,6 +30,14 @@ class Saving(tf.keras.optimizers.Optimizer):
         super().load_own_variables({name: _from_hdf5(value) for name, value in store.items()})
 
     @override
+    def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> dict[str, Any]:
+        """What TensorFlow saves: in a SavedModel not the state, which it could not load again."""
+        children = dict(super()._trackable_children(save_type, **kwargs))
+        if save_type == "savedmodel":
+            children["_variables"] = tf.__internal__.tracking.wrap([self.iterations])
+        return children
+
+    @override
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, coefficients set since, and the number of steps done.
 

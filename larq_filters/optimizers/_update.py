@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from larq_filters.optimizers import _rounding
+from larq_filters.optimizers._bfloat16 import bits_of, of_bits
 from larq_filters.optimizers._flip import Binary, Numbers, flip
 from larq_filters.optimizers._narrow import Narrow
 
@@ -259,5 +260,5 @@ def local(binary: Binary, device: str) -> Binary:
         replicas = tf.distribute.get_strategy().experimental_local_results(variable)
         return next((one for one in replicas if one.device == device), variable)
 
-    state = {slot: replica(variable) for slot, variable in binary.state.items()}
+    state = {slot: of_bits(replica(bits_of(v))) for slot, v in binary.state.items()}
     return binary.with_values(weight=replica(binary.weight), state=state)
