@@ -203,7 +203,6 @@ def mixed_precision(training: dict[str, Any]) -> list[str]:
         f"(quartiles {low:.2f} to {high:.2f}) as many images a second. This processor has "
         f"{'' if training['bfloat16_instructions'] else 'no '}instructions for bfloat16 "
         "(AVX512-BF16).",
-        "",
     ]
 
 
