@@ -13,6 +13,7 @@ from larq_filters._numbers import (
     whole_number,
 )
 from larq_filters._warnings import warn
+from larq_filters.optimizers import _feedback
 from larq_filters.optimizers._partition import Partition, short_name
 
 import tensorflow as tf
@@ -70,8 +71,10 @@ def current(key: str, value: float) -> float:
     name = short_name(key)
     if name == "threshold":
         return threshold(value)
-    if name in ("alpha", "gamma", "sigma", "leak", "flip_ratio"):
+    if name in ("alpha", "gamma", "sigma", "leak"):
         return value if value == 0.0 else share(name, value)
+    if name == _feedback.RATIO:
+        return value if value == 0.0 else _feedback.first(value)
     return not_negative(name, value)
 
 

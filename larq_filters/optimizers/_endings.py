@@ -35,7 +35,7 @@ class Endings(Coefficients):
             warn(
                 "a schedule or a callback set a coefficient outside its range, and the nearest "
                 "value was used, or for NaN the last one: alpha, gamma, sigma and leak are in "
-                "[0, 1], rates and the threshold are 0 or more. "
+                "[0, 1], a flip ratio in [0, 0.5], rates and the threshold are 0 or more. "
                 f"Received: {', '.join(f'{key}={value:g}' for key, value in outside.items())}",
             )
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 Counts = Mapping[str, tuple[tf.Tensor, int]]
 RATIO = "flip_ratio"  # the name of its coefficient
+LARGEST = 0.5
 _RATE = 0.01  # η: what is wrong with a ratio is gone in some 100 steps, about 1/α
 
 
@@ -29,7 +30,7 @@ class Feedback:
         given: All coefficients of these filters, and R as `flip_ratio`, as the optimizer has them.
 
     Raises:
-        ValueError: A filter has no α, or one with a schedule, or R starts at 0.
+        ValueError: A filter has no α, or one with a schedule; or R does not start in (0, 0.5].
     """
 
     def __init__(self, filters: Partition, given: Mapping[str, Coefficient]) -> None:
@@ -77,13 +78,14 @@ def first(ratio: Coefficient) -> float:
     """R of the first step.
 
     Raises:
-        ValueError: It is 0, or more than 1.
+        ValueError: It is 0, or more than half.
     """
     value = float(ratio(0)) if isinstance(ratio, Schedule) else ratio
-    if not 0.0 < value <= 1.0:
+    if not 0.0 < value <= LARGEST:
+        starts = f", which starts at {value:g}" if isinstance(ratio, Schedule) else ""
         raise ValueError(
-            "flip_ratio must start in (0, 1]: alpha is scaled by what it starts from. "
-            f"Received: flip_ratio={call(ratio)}, which starts at {value:g}"
+            "flip_ratio is a share of the weights per step, such as 0.01 for 1 %, and starts in "
+            f"(0, 0.5]: noise flips no more. Received: flip_ratio={call(ratio)}{starts}"
         )
     return value
 
@@ -95,5 +97,5 @@ def alpha_of_noise(ratio: float, gamma: float | None) -> float:
     ρ = (2 − α − γ)/(2 − α − γ + αγ) is their correlation. For small α and R it is √(αγ)/π.
     """
     gamma = 1.0 if gamma is None else gamma
-    rho = math.cos(math.pi * min(ratio, 0.5))
+    rho = math.cos(math.pi * ratio)
     return min((2.0 - gamma) * (1.0 - rho) / (1.0 - rho * (1.0 - gamma)), 1.0)

@@ -68,7 +68,7 @@ class FilteredFlip(Kept, Saving, tf.keras.optimizers.Optimizer):
         decay_steps: Steps of the whole training: epochs · steps per epoch. α decays to 0 over these
             steps as α(1 − t/decay_steps)², and no weight flips after them. Too few: training stops
             early, and `fit` warns. None: the length of the training need not be known.
-        flip_ratio: R in (0, 1], the wanted share of weights that flip per step, in place of
+        flip_ratio: R in (0, 0.5], the wanted share of weights that flip per step, in place of
             `alpha`: a number, which `decay_steps` lets decay linearly to 0, or a schedule. α then
             starts where noise flips the share R, and follows the flips that are counted, within
             about 100 steps; with filters by layer, each has its own. Keras calls R

@@ -10,7 +10,8 @@ import tensorflow as tf
 
 # The largest value that a coefficient can have, by its short name; the smallest is 0.
 _LIMITS = {
-    **dict.fromkeys(("alpha", "gamma", "sigma", "leak", "flip_ratio"), 1.0),
+    **dict.fromkeys(("alpha", "gamma", "sigma", "leak"), 1.0),
+    "flip_ratio": 0.5,
     **dict.fromkeys(("rate", "threshold"), math.inf),
 }
 

@@ -4,7 +4,7 @@ import numbers
 from collections.abc import Mapping
 from typing import Any
 
-from larq_filters._numbers import Coefficient, Schedule, call, share, whole_number
+from larq_filters._numbers import Coefficient, Schedule, call, number, share, whole_number
 from larq_filters.filters import EMA, CascadedEMA, Filter
 from larq_filters.optimizers import _feedback
 from larq_filters.optimizers._partition import ALL, Partition
@@ -21,7 +21,7 @@ class Default(float):
 
 
 def flip_ratio_of(value: Any, alpha: Any, decay_steps: Any) -> Coefficient | None:
-    """A number in (0, 1], or a schedule, which `decay_steps` makes linear; or None."""
+    """A number in (0, 0.5], which `decay_steps` lets decay linearly, or a schedule; or None."""
     if value is None:
         return None
     if alpha is not None:
@@ -29,7 +29,7 @@ def flip_ratio_of(value: Any, alpha: Any, decay_steps: Any) -> Coefficient | Non
             "flip_ratio finds alpha: give one of them. "
             f"Received: flip_ratio={call(value)}, alpha={call(alpha)}"
         )
-    ratio = share("flip_ratio", value)
+    ratio = number("flip_ratio", value)
     _feedback.first(ratio)
     return decayed("flip_ratio", ratio, decay_steps, power=1.0)
 
