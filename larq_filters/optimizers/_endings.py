@@ -2,9 +2,9 @@
 
 from larq_filters._numbers import call
 from larq_filters._warnings import warn
-from larq_filters.optimizers import _arguments
 from larq_filters.optimizers._coefficients import Coefficients
 from larq_filters.optimizers._feedback import RATIO
+from larq_filters.optimizers._partition import short_name
 
 import tensorflow as tf
 
@@ -20,7 +20,8 @@ class Endings(Coefficients):
         And where α has come to the end of its range, and the flip ratio is not reached.
         """
         read = tf.keras.backend.get_value
-        full = [key for key in self._learned_gains() if read(self._coefficients[key]) == 1.0]
+        moved = self._of_used(list(self._learned_gains()))
+        full = [key for key in moved if read(self._coefficients[key]) == 1.0]
         if full:
             warn(
                 "fewer weights flip than flip_ratio says, although alpha is at its largest value, "
@@ -54,7 +55,7 @@ class Endings(Coefficients):
             else [
                 key
                 for key in self._of_used(list(self._given))
-                if (name := _arguments.short_name(key)) in ("alpha", "rate")
+                if (name := short_name(key)) in ("alpha", "rate")
                 or (name == "gamma" and key in rates)
             ]
         )
@@ -63,7 +64,7 @@ class Endings(Coefficients):
             self._said_ended = True
             given = ", ".join(f"{key}={call(self._given[key])}" for key in ended)
             layers = "" if len(ended) == len(stop) else " of these layers"
-            names = " and ".join(sorted({_arguments.short_name(key) for key in ended}))
+            names = " and ".join(sorted({short_name(key) for key in ended}))
             warn(
                 f"{names} had decayed to 0 before training ended, and no weight"
                 f"{layers} flips after that: decay_steps is the number of steps of the whole "
