@@ -190,7 +190,7 @@ class FilteredFlip(Kept, Saving, tf.keras.optimizers.Optimizer):
             )
         )
         self._averages = self._no_dependency(Averages(self._average, self._var_key))
-        self.count_flips = ratio is not None
+        self.count_flips = False
 
     def __repr__(self) -> str:
         changed = self._changed() if tf.executing_eagerly() else {}  # in a graph, as it was made
