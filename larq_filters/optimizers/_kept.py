@@ -26,7 +26,11 @@ class Kept(Endings, tf.keras.optimizers.Optimizer):
     """Whether a callback has put averages in place, which then stay when training ends."""
 
     def slots(self, variable: tf.Variable) -> dict[str, tf.Variable]:
-        """The filter's state for a binary variable, by slot name; empty for a real one."""
+        """The filter's state for a binary variable, by slot name; empty for a real one.
+
+        Of bfloat16 they are no `tf.Variable` on CPUs, but can be read, assigned to, and given to
+        functions of TensorFlow and NumPy.
+        """
         return self._binaries.slots(variable)
 
     def flips(self, variable: tf.Variable) -> tf.Variable | None:
