@@ -4,8 +4,9 @@
     python benchmarks/pretrained.py cifar10 NETWORK.keras HISTORY.json
 
 The digits network is trained here, as `examples/quickstart.py` trains it. NETWORK.keras is what
-`examples/cifar10.py --save` wrote, HISTORY.json what its `--output` wrote. Writes the weights and
-the packed file into `larq_filters/models/weights`. Accuracy is that of all test images, of the
+`examples/cifar10.py --save` wrote, HISTORY.json what its `--output` wrote; or both are of a run of
+`benchmarks/accuracy_cifar10.py --save FOLDER`. Writes the weights and the packed file into
+`larq_filters/models/weights`. Accuracy is that of all test images, of the
 weights as they are read back and of the packed file.
 """
 
@@ -24,7 +25,9 @@ from larq_compute_engine.tflite.python.interpreter import Interpreter
 from support import machine
 from support.examples import cifar10, quickstart
 
-SHOWN = ("width", "epochs", "alpha", "gamma", "recalibrate", "seed")  # of a training's arguments
+SHOWN = (  # of the arguments of examples/cifar10.py, those that decide what is trained
+    *("width", "epochs", "alpha", "gamma", "teacher", "recalibrate", "seed", "mixed_precision"),
+)
 
 
 class Trained(NamedTuple):
@@ -48,10 +51,24 @@ def digits() -> Trained:
 def cifar(network: pathlib.Path, history: pathlib.Path) -> Trained:
     model = tf.keras.models.load_model(network, compile=False)
     images, labels = cifar10.read(None)["test"]
-    used = json.loads(history.read_text())["arguments"]
-    command = "examples/cifar10.py " + " ".join(f"--{name} {used[name]}" for name in SHOWN)
+    command = trained_by(json.loads(history.read_text("utf-8")))
     images = lqf.models.preprocess_cifar10(images.numpy())
     return Trained(lqf.models.BiRealNet20, model, images, labels.numpy(), command)
+
+
+def trained_by(record: dict[str, Any]) -> str:
+    """The command whose history this is."""
+    if "arguments" in record:
+        program, used = "examples/cifar10.py", {name: record["arguments"][name] for name in SHOWN}
+        if used["teacher"]:
+            used["teacher"] = pathlib.Path(used["teacher"]).name
+    else:
+        recipe, settings = record["recipe"], record["settings"]
+        program = f"benchmarks/accuracy_cifar10.py {recipe['family']}"
+        used = {name: settings[name] for name in ("epochs", "recalibrate", "mixed_precision")}
+        used |= {"variants": 1, "seeds": recipe["seed"], "save": "FOLDER"}
+    options = [f"--{k.replace('_', '-')} {v}" for k, v in used.items() if v is not None]
+    return " ".join([program, *options])
 
 
 def accuracy(logits: Any, labels: np.ndarray) -> float:

@@ -176,10 +176,7 @@ def assert_went_on(workers, uninterrupted):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_parameter_servers(workers):
     """One worker does exactly what one device does; two work at once, and do not wait."""
-    command = [sys.executable, SUPPORT / "parameter_servers.py", f"{workers}", "2"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
-    found = json.loads(result.stdout.splitlines()[-1])
+    found = with_parameter_servers(workers)
     assert found["steps"] == 90
     # The last of two workers to write a scheduled value need not be the last to count its step.
     last = 2e-2 / 90
@@ -195,6 +192,27 @@ def test_parameter_servers(workers):
     assert {device for layer in found["layers"] for device in layer["devices"]} == {
         f"/job:ps/replica:0/task:{i}/device:CPU:0" for i in range(2)
     }
+
+
+def test_a_flip_ratio_with_parameter_servers():
+    """A step counts its own flips, not those of a step that another worker takes meanwhile.
+
+    With these, two workers would come to a share of 0.0146, three quarters of what is wanted.
+    """
+    found = with_parameter_servers(2, flip_ratio=0.02)
+    assert found["steps"] == 360
+    assert np.mean(found["flip_ratio"][4:]) == pytest.approx(0.0207, abs=0.0025)
+
+
+def with_parameter_servers(workers, *, flip_ratio=None):
+    """What parameter_servers.py prints."""
+    command = [sys.executable, SUPPORT / "parameter_servers.py", workers, 2]
+    command += [] if flip_ratio is None else [flip_ratio]
+    result = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout.splitlines()[-1])
 
 
 class Cluster:

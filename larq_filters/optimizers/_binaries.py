@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from larq_filters.filters import Filter
@@ -75,12 +75,13 @@ class Binaries:
         binary = self._known.get(self._key(variable))
         return None if binary is None else self._flips[binary.serial]
 
-    def _counted(self) -> Counts:
-        """Flips counted so far and the number of weights, by the label of their filter."""
+    def _by_label(self, flipped: Mapping[int, tf.Tensor]) -> Counts:
+        """From the flips of a step by serial: flips and weights by the label of their filter."""
         counts: dict[str, tuple[tf.Tensor, int]] = {}
         for binary in filter(None, self._known.values()):
             flips, size = counts.get(binary.label, (tf.zeros((), tf.int64), 0))
-            flips += tf.convert_to_tensor(self._flips[binary.serial])
+            if binary.serial in flipped:  # had a gradient
+                flips += flipped[binary.serial]
             counts[binary.label] = flips, size + math.prod(binary.weight.shape)
         return counts
 
@@ -108,10 +109,9 @@ class Binaries:
         feedback: Feedback | None,
     ) -> tf.Variable:
         """One step of all variables, in all replicas; returns the number of steps done."""
-        counted = {} if feedback is None else self._counted()
         count_flips |= feedback is not None
 
-        def in_replica(binaries: Sequence[Binary], first: Any, *gradients: Any) -> None:
+        def in_replica(binaries: Sequence[Binary], first: Any, *gradients: Any) -> list[tf.Tensor]:
             values = [tf.convert_to_tensor(gradient) for gradient in gradients]
             numbers = Numbers(
                 *(
@@ -124,7 +124,9 @@ class Binaries:
             flips = self.update(first.device, binaries, values, numbers, step, count_flips)
             for binary, count in zip(binaries, flips, strict=count_flips):
                 self._flips[binary.serial].assign_add(count, read_value=False)
+            return flips
 
+        flipped: dict[int, tf.Tensor] = {}  # in this step
         devices: dict[str, list[Any]] = {}  # more than one with parameter servers
         for gradient, variable in gradients_and_variables:
             binary = self._known[self._key(variable)]
@@ -132,15 +134,17 @@ class Binaries:
                 devices.setdefault(variable.device, []).append((gradient, binary))
         for pairs in devices.values():
             gradients, binaries = zip(*pairs, strict=True)
-            distribution.extended.update(
+            flips = distribution.extended.update(
                 binaries[0].weight,
                 functools.partial(in_replica, binaries),
                 args=gradients,
                 group=False,
             )
+            for binary, replicas in zip(binaries, flips, strict=count_flips):
+                flipped[binary.serial] = replicas[0]  # the same in all
         if feedback is not None:
             ratio = tf.convert_to_tensor(coefficients.now[RATIO])
-            feedback.learn(ratio, counted, self._counted())
+            feedback.learn(ratio, self._by_label(flipped))
         for name, variable in coefficients.before.items():
             variable.assign(coefficients.now[name])
         return iterations.assign_add(1)

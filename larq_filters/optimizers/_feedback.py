@@ -54,20 +54,19 @@ class Feedback:
         for name, gain in self.gains.items():
             yield name, tf.minimum(gain * ratio**2, 1.0)
 
-    def learn(self, ratio: tf.Tensor, before: Counts, after: Counts) -> None:
+    def learn(self, ratio: tf.Tensor, counts: Counts) -> None:
         """Moves u by the flips of a step.
 
         Args:
             ratio: R of the step.
-            before: By label, all flips so far and the number of weights, before the step.
-            after: The same after it.
+            counts: By label, the flips of the step and the number of weights.
         """
         for name, gain in self.gains.items():
             label = label_of(name)
-            if label not in after:  # no layer has this filter
+            if label not in counts:  # no layer has this filter
                 continue
-            flips, size = after[label]
-            share = tf.cast(flips - before[label][0], gain.dtype) / size
+            flips, size = counts[label]
+            share = tf.cast(flips, gain.dtype) / size
             wrong = (ratio - share) / (ratio + 1.0 / size)
             new = gain * tf.exp(2.0 * _RATE * tf.clip_by_value(wrong, -1.0, 1.0))
             most = tf.where(ratio > 0.0, ratio**-2, gain.dtype.max)  # there α is 1

@@ -1,8 +1,9 @@
 """A training under ParameterServerStrategy, all of its servers in this process.
 
-    python parameter_servers.py WORKERS SERVERS
+    python parameter_servers.py WORKERS SERVERS [FLIP_RATIO]
 
-Prints JSON: what the training left, and what one device alone makes of the same batches.
+With FLIP_RATIO, the optimizer keeps to it, and the training is longer. Prints JSON: what the
+training left, and what one device alone makes of the same batches.
 """
 
 import json
@@ -34,7 +35,7 @@ def connect(cluster):
     return tf.distribute.ParameterServerStrategy(resolver)
 
 
-def train(strategy, epochs=EPOCHS, make_callbacks=lambda model: []):
+def train(strategy, epochs=EPOCHS, make_callbacks=lambda model: [], flip_ratio=None):
     x, y = load_digits(return_X_y=True)
     examples = tf.data.Dataset.from_tensor_slices(((x / 8 - 1).astype("float32"), y))
     binary = {"input_quantizer": "ste_sign", "kernel_quantizer": lq.quantizers.NoOp(precision=1)}
@@ -51,8 +52,9 @@ def train(strategy, epochs=EPOCHS, make_callbacks=lambda model: []):
         ]
         model = tf.keras.Sequential(layers)
         decay = tf.keras.optimizers.schedules.PolynomialDecay(2e-2, epochs * STEPS, 0.0)
+        alpha = decay if flip_ratio is None else None
         model.compile(
-            lqf.optimizers.FilteredFlip(decay, real_optimizer="sgd"),
+            lqf.optimizers.FilteredFlip(alpha, flip_ratio=flip_ratio, real_optimizer="sgd"),
             tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
         )
@@ -76,13 +78,14 @@ def binary_layers(model):
 
 
 def main():
-    workers, servers = map(int, sys.argv[1:])
-    alone, _ = train(tf.distribute.get_strategy())
+    workers, servers = map(int, sys.argv[1:3])
+    options = {"epochs": 12, "flip_ratio": float(sys.argv[3])} if sys.argv[3:] else {}
+    alone, _ = train(tf.distribute.get_strategy(), **options)
     alone = list(binary_layers(alone))  # a cluster takes this process's own variables away
     cluster = free_addresses(worker=workers, ps=servers)
     tasks = [(job, i) for job, addresses in cluster.items() for i in range(len(addresses))]
     _running = start_servers(cluster, tasks)
-    model, history = train(connect(cluster))
+    model, history = train(connect(cluster), **options)
     layers = [
         {
             "values": np.unique(found[0]).tolist(),
