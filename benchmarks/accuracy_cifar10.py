@@ -58,7 +58,7 @@ FILTERS: dict[str, tuple[Make, tuple[float, ...]]] = {
         (1e-3, 1e-4),
     ),
     "bop2ndorder": (
-        lambda decay, g, real: recipes.bop2ndorder(1e-6, decay(g), real_optimizer=Adam(real)),
+        lambda decay, g, real: recipes.bop2ndorder(1e-6, decay(g), 1e-3, real_optimizer=Adam(real)),
         (1e-3, 1e-4),
     ),
     "diode": (

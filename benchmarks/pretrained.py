@@ -5,9 +5,10 @@
 
 The digits network is trained here, as `examples/quickstart.py` trains it. NETWORK.keras is what
 `examples/cifar10.py --save` wrote, HISTORY.json what its `--output` wrote; or both are of a run of
-`benchmarks/accuracy_cifar10.py --save FOLDER`. Writes the weights and the packed file into
-`larq_filters/models/weights`. Accuracy is that of all test images, of the
-weights as they are read back and of the packed file.
+`benchmarks/accuracy_cifar10.py --save FOLDER`. Its batch norm is recalibrated over an epoch of
+training images, in float32. Writes the weights and the packed file into
+`larq_filters/models/weights`. Accuracy is that of all test images, of the weights as they are read
+back and of the packed file.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 import larq_filters as lqf
 from larq_filters.models import pretrained
 
+import accuracy_cifar10
 import numpy as np
 import tensorflow as tf
 from larq_compute_engine.tflite.python.interpreter import Interpreter
@@ -49,8 +51,14 @@ def digits() -> Trained:
 
 
 def cifar(network: pathlib.Path, history: pathlib.Path) -> Trained:
-    model = tf.keras.models.load_model(network, compile=False)
-    images, labels = cifar10.read(None)["test"]
+    arrays = cifar10.read(None)
+    images, labels = arrays["test"]
+    model = lqf.models.BiRealNet20()
+    model.set_weights(tf.keras.models.load_model(network, compile=False).get_weights())
+    options = cifar10.parse_arguments([])
+    batches = len(arrays["train"][0]) // options.batch_size
+    train = cifar10.train_batches(options, arrays["train"], None, 0, batches)
+    lqf.callbacks.RecalibrateBatchNorm(train.map(lambda x, y: x), batches)(model)
     command = trained_by(json.loads(history.read_text("utf-8")))
     images = lqf.models.preprocess_cifar10(images.numpy())
     return Trained(lqf.models.BiRealNet20, model, images, labels.numpy(), command)
@@ -63,10 +71,14 @@ def trained_by(record: dict[str, Any]) -> str:
         if used["teacher"]:
             used["teacher"] = pathlib.Path(used["teacher"]).name
     else:
-        recipe, settings = record["recipe"], record["settings"]
-        program = f"benchmarks/accuracy_cifar10.py {recipe['family']}"
-        used = {name: settings[name] for name in ("epochs", "recalibrate", "mixed_precision")}
-        used |= {"variants": 1, "seeds": recipe["seed"], "save": "FOLDER"}
+        recipe = record["recipe"]
+        family = recipe["family"]
+        program = f"benchmarks/accuracy_cifar10.py {family}"
+        settings = accuracy_cifar10.DEFAULTS | record["settings"]
+        settings.pop("batch_size")
+        variants = accuracy_cifar10.ALL[family][1].index(recipe["variant"]) + 1
+        used = settings | {"variants": variants, "seeds": recipe["seed"]}
+        used |= {"real_rate": recipe.get("real_rate"), "save": "FOLDER"}
     options = [f"--{k.replace('_', '-')} {v}" for k, v in used.items() if v is not None]
     return " ".join([program, *options])
 

@@ -255,6 +255,7 @@ def main() -> None:
                     print(run, flush=True)
                     result = train(IDEAS[name], seed, epochs)
                     what = {name: idea.what for name, idea in IDEAS.items()}
+                    result["machine"] = machine.describe()
                     machine.write(NAME, {"what": what, "runs": {**read(), run: result}})
     show(args.epochs)
 

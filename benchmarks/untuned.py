@@ -86,9 +86,10 @@ ENTRIES = {
     "FilteredFlip(decay_steps)": Entry(lambda steps: FilteredFlip(decay_steps=steps), True),
     "latent Adam, 1e-3": Entry(lambda steps: Adam(1e-3)),
     "latent SGD, 0.1": Entry(lambda steps: SGD(0.1, momentum=0.9)),
-    "larq's Bop": Entry(lambda steps: recipes.bop(real_optimizer="adam")),
-    "Bop2ndOrder": Entry(lambda steps: recipes.bop2ndorder(real_optimizer="adam")),
-    "Diode": Entry(lambda steps: recipes.diode(real_optimizer="adam")),
+    "larq's Bop": Entry(lambda steps: recipes.bop(real_optimizer=Adam(1e-2))),
+    "Bop2ndOrder": Entry(lambda steps: recipes.bop2ndorder(real_optimizer=Adam(1e-2))),
+    # Its own rate for real weights, 1e-4, is for longer trainings.
+    "Diode": Entry(lambda steps: recipes.diode(real_optimizer=Adam(1e-3))),
     # Between these is 1e-2, that of `decay_steps` alone.
     **{f"alpha {alpha:g}, to its end": flip(alpha) for alpha in (3e-3, 3e-2)},
     **{f"latent Adam {rate:g}, to its end": adam(rate) for rate in (1e-3, 1e-2, 3e-2)},
@@ -138,7 +139,11 @@ def train(task: Task, entry: Entry, seed: int, epochs: tuple[int, ...]) -> dict[
     model.compile(entry.make(steps), loss, metrics=["accuracy"])
     look, start = Look(epochs, train, test), time.monotonic()
     model.fit(*train, task.batch, epochs=max(epochs), verbose=0, callbacks=[look])
-    return {"seconds": round(time.monotonic() - start), "seen": look.seen}
+    return {
+        "machine": machine.describe(),
+        "seconds": round(time.monotonic() - start),
+        "seen": look.seen,
+    }
 
 
 def trainings(task: Task, entry: Entry) -> Iterator[tuple[int, ...]]:
@@ -208,7 +213,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--marks", action="store_true", help="also the small grid")
     parser.add_argument("--optimizers", nargs="+", metavar="NAME", help="only these")
-    parser.add_argument("--epochs", type=int, nargs="+", help="instead of a task's three lengths")
+    parser.add_argument("--epochs", type=int, nargs="+", help="instead of a task's own lengths")
     parser.add_argument("--report", action="store_true", help="train nothing")
     args = parser.parse_args()
     for task in args.tasks:
@@ -240,7 +245,8 @@ def main() -> None:
                         print(name, run, flush=True)
                         result = train(task, entry, seed, epochs)
                         runs = {**read(name), run: result}  # another process may have added some
-                        machine.write(f"{regret.NAME}/{name}", {"what": task.what, "runs": runs})
+                        record = {"what": task.what, "epochs": TASKS[name].epochs, "runs": runs}
+                        machine.write(f"{regret.NAME}/{name}", record)
     report()
 
 

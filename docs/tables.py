@@ -46,6 +46,8 @@ FRONT = {  # in accuracy_cifar10/: what README calls it
     "ema": "`EMA`, α = {:g} decaying",
 }
 LENGTHS = ("short", "medium", "long")  # of trainings in untuned.py
+LONG = "accuracy_cifar10_epochs60_recalibrate20_mixed_bfloat16"  # the folder of long trainings
+DISTILLED = "cifar10_60_distilled"  # one more of these, by examples/cifar10.py
 
 
 def table(heads: list[str], rows: list[list[str]]) -> str:
@@ -228,6 +230,24 @@ def pretrained() -> str:
     return table([*heads, "ms an image", "trained by"], rows)
 
 
+def long_trainings() -> str:
+    """Trainings of 60 epochs on CIFAR-10, and how they came there."""
+    found = {
+        FRONT[record["recipe"]["family"]].format(record["recipe"]["variant"]): record
+        for path in sorted((report.RESULTS / LONG).glob("*.json"))
+        for record in [report.read(f"{LONG}/{path.stem}")]
+    }
+    if (report.RESULTS / f"{DISTILLED}.json").exists():
+        found["the same filter, distilled from ResNet-20"] = report.read(DISTILLED)
+    seen = (10, 20, 30, 40, 50, 60)
+    rows = []
+    for name, record in found.items():
+        accuracies = record["history"]["val_accuracy"]
+        rows.append([name, *(f"{100 * accuracies[n - 1]:.1f}" for n in seen)])
+    rows.sort(key=lambda row: -float(row[-1]))
+    return table(["test accuracy, %, after epoch", *map(str, seen)], rows)
+
+
 def untuned() -> str:
     """How far optimizers at their own settings are below the best, over several tasks."""
     rows = []
@@ -319,6 +339,7 @@ TABLES: dict[str, Callable[[], str]] = {
         "flips",
         "latency",
         "pretrained",
+        "long_trainings",
         "untuned",
         "untuned_tasks",
         "without_end",

@@ -209,7 +209,8 @@ def test_search_budget(small_cifar10, tmp_path):
 
 @pytest.fixture
 def benchmark(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
+    for folder in (FOLDER, FOLDER.parent / "examples"):  # as `support` puts it there, once
+        monkeypatch.syspath_prepend(str(folder))
     return importlib.import_module
 
 
@@ -255,13 +256,14 @@ def test_quick_search(tmp_path):
 
 
 def test_regret_is_the_distance_from_the_best_of_all(benchmark, tmp_path):
-    """The best may be a mark; means are of seeds."""
+    """The best may be a mark; means are of seeds; lengths are the task's own."""
     benchmark("support")
     regret = benchmark("support.regret")
     rows = {
         "FilteredFlip() | 2_10 epochs | seed 0": {2: 80.0, 10: 90.0},
         "FilteredFlip() | 2_10 epochs | seed 1": {2: 82.0, 10: 91.0},
         "Diode | 2_10 epochs | seed 0": {2: 70.0, 10: 92.5},
+        "Diode | 5 epochs | seed 0": {5: 77.0},
         "alpha 0.01, to its end | 2 epochs | seed 0": {2: 85.0},
     }
     runs = {
@@ -269,7 +271,8 @@ def test_regret_is_the_distance_from_the_best_of_all(benchmark, tmp_path):
         for run, row in rows.items()
     }
     (tmp_path / "untuned").mkdir()
-    (tmp_path / "untuned" / "digits.json").write_text(json.dumps({"runs": runs}))
+    record = {"epochs": [2, 10, 100], "runs": runs}
+    (tmp_path / "untuned" / "digits.json").write_text(json.dumps(record))
     short, long = ("digits", 2, 0), ("digits", 10, 1)
     found = regret.regrets(tmp_path)
     assert found == {
@@ -280,6 +283,18 @@ def test_regret_is_the_distance_from_the_best_of_all(benchmark, tmp_path):
     assert (regret.mean(ours), regret.worst(ours)) == (3.0, 4.0)
     assert np.isclose(regret.deviation(ours), np.std([3.75, 2.25], ddof=1))
     assert regret.deviation(found["Diode"]) is None
+
+
+def test_a_trained_network_is_shown_with_the_command_that_trains_it(benchmark, monkeypatch):
+    pretrained, accuracy = benchmark("pretrained"), benchmark("accuracy_cifar10")
+    records = sorted((FOLDER / "results").glob("accuracy_cifar10*/*.json"))
+    assert len(records) > 20
+    for path in records:
+        command = pretrained.trained_by(json.loads(path.read_text("utf-8")))
+        monkeypatch.setattr(sys, "argv", command.split())
+        args = accuracy.parse_arguments()
+        assert accuracy.name(args) == path.parent.name
+        assert path.stem in [run for *_, run in accuracy.runs(args)]
 
 
 def test_time_is_charged_to_the_callback_that_spent_it(benchmark):

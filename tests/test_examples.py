@@ -399,6 +399,24 @@ def test_any_keras_application_can_teach(tmp_path, digits):
     data = example("common.data").Data(None, None, None, 1, 1000, (120.0,) * 3, (60.0,) * 3)
     given = teachers.make_teacher(args, data)((x - 120) / 60)
     np.testing.assert_allclose(given, logits, atol=1e-3)
+    teacher, preprocess = teachers.pretrained("MobileNetV3Small", None)
+    assert teacher.name == "MobilenetV3small" and preprocess(x) is x
+
+
+@pytest.mark.parametrize("end", ["activation", "layer", "logits"])
+def test_a_teacher_gives_logits_or_probabilities(end, tmp_path):
+    teachers, layers = example("common.teachers"), tf.keras.layers
+    activation = "softmax" if end == "activation" else None
+    teacher = tf.keras.Sequential([layers.Dense(3, activation, input_shape=(4,))])
+    if end == "layer":
+        teacher.add(layers.Softmax())
+    teacher.save(tmp_path / "teacher.keras")
+    args = type("Arguments", (), {"teacher": str(tmp_path / "teacher.keras")})
+    data = example("common.data").Data(None, None, None, 1, 3, (0.0,) * 3, (1.0,) * 3)
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    logits = x @ teacher.layers[0].kernel.numpy() + teacher.layers[0].bias.numpy()
+    found = tf.nn.softmax(teachers.make_teacher(args, data)(tf.constant(x)))
+    np.testing.assert_allclose(found, scipy.special.softmax(logits, 1), atol=1e-5)
 
 
 def test_distribution_loss():

@@ -231,7 +231,8 @@ def test_weights_are_read_as_they_were_written(tmp_path):
             else:
                 assert np.array_equal(arrays[name], value)
     model.save_weights(tmp_path / "some.h5")
-    for path in (tmp_path / "some.h5", str(tmp_path / "some.h5")):
+    model.save_weights(tmp_path / "checkpoint")
+    for path in (tmp_path / "some.h5", str(tmp_path / "some.h5"), tmp_path / "checkpoint"):
         other = MODELS.DigitsNet(
             kernel_quantizer="ste_sign", kernel_constraint="weight_clip", weights=path
         )
@@ -242,7 +243,7 @@ def test_weights_are_read_as_they_were_written(tmp_path):
     "arguments, words",
     [
         ({"weights": "imagenet"}, ["'cifar10'", "weights='imagenet'"]),
-        ({"weights": "missing.h5"}, ["save_weights", "weights='missing.h5'"]),
+        ({"weights": "missing.h5"}, ["no such file", "save_weights", "weights='missing.h5'"]),
         ({"weights": "cifar10", "width": 8}, ["width=16", "width=8"]),
         ({"weights": "cifar10", "num_classes": 100}, ["num_classes=10", "num_classes=100"]),
         ({"weights": "cifar10", "input_shape": (32, 32, 1)}, ["channels of input_shape=3"]),

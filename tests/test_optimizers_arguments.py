@@ -344,6 +344,13 @@ def test_what_is_set_on_a_loss_scaler_reaches_the_optimizer_inside(digits, make_
     assert float(inner.alpha) == 0.75
     other = keras.mixed_precision.LossScaleOptimizer(keras.optimizers.Adam())
     assert not hasattr(other, "alpha")
+    for name, given in (
+        ("flip_ratio", FilteredFlip(flip_ratio=0.25)),
+        ("sigma", FilteredFlip(filter=F.NormalizedEMA(0.5, 0.25))),
+    ):
+        scaled = keras.mixed_precision.LossScaleOptimizer(given)
+        setattr(scaled, name, 0.125)
+        assert float(getattr(given, name)) == float(getattr(scaled, name)) == 0.125
 
 
 RATES = {  # what is called the learning rate of each

@@ -175,22 +175,31 @@ def test_two_kinds_of_averages_are_refused():
 # The callback
 
 
-def trained(callbacks, validation=True, **options):
-    """A network with batch norm, its history, and its weights after every step."""
+def make(**options):
+    """A network with batch norm."""
     keras.utils.set_random_seed(5)
     layers = [
         exact.lq.layers.QuantDense(8, kernel_quantizer="ste_sign", input_shape=(12,)),
         keras.layers.BatchNormalization(),
         exact.lq.layers.QuantDense(4, kernel_quantizer="ste_sign"),
     ]
-    model, weights = keras.Sequential(layers), Weights()
+    model = keras.Sequential(layers)
     model.compile(FilteredFlip(0.2, average=16), "mse", **options)
+    return model
+
+
+def fit(model, callbacks, validation=True, epochs=2, **options):
     x, y = (a.reshape(-1, a.shape[-1]) for a in exact.batches())
     kwargs = {"validation_data": (x, y)} if validation else {}
-    history = model.fit(
-        x, y, 64, epochs=2, shuffle=False, verbose=0, callbacks=[*callbacks, weights], **kwargs
-    )
-    return model, history.history, weights.seen
+    kwargs |= {"shuffle": False, "verbose": 0, "callbacks": callbacks, **options}
+    return model.fit(x, y, 64, epochs, **kwargs).history
+
+
+def trained(callbacks, validation=True, **options):
+    """A network with batch norm, its history, and its weights after every step."""
+    model, weights = make(**options), Weights()
+    history = fit(model, [*callbacks, weights], validation)
+    return model, history, weights.seen
 
 
 def data():
@@ -260,6 +269,62 @@ def test_another_model_gets_its_own_averages():
         callback.put_in()
         inside.append(model.get_weights())
     assert_same(*inside)
+
+
+def interrupted(hook):
+    """A network whose first validation was interrupted, and what it was trained to."""
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    model, weights = make(), Weights()
+    stop = keras.callbacks.LambdaCallback(**{hook: interrupt})
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, [swap(), stop, weights])
+    return model, weights.seen[-1]
+
+
+def is_as(model, values):
+    return all(map(np.array_equal, model.trainable_variables, values))
+
+
+def test_another_callback_puts_back_what_trains_after_an_interrupt():
+    model, trained_to = interrupted("on_test_batch_end")
+    assert not is_as(model, trained_to)
+    weights = Weights()
+    fit(model, [swap(), weights], epochs=1)
+    _, _, expected = trained([])
+    assert_same(weights.seen[-1], expected[-1])
+
+
+def test_weights_that_are_set_after_an_interrupt_stay():
+    model, _ = interrupted("on_test_batch_end")
+    random = np.random.default_rng(0)
+    model.set_weights([random.choice([-1.0, 1.0], w.shape) for w in model.get_weights()])
+    given, callback = model.get_weights(), swap()
+    callback.set_model(model)
+    callback.put_in()
+    callback.take_out()
+    assert_same(model.get_weights(), given)
+
+
+def test_an_interrupted_recalibration_changes_nothing(monkeypatch):
+    def recalibrate(self, model):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lqf.callbacks.RecalibrateBatchNorm, "__call__", recalibrate)
+    model, weights = make(), Weights()
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, [swap(), weights])
+    assert is_as(model, weights.seen[-1])
+
+
+def test_averages_are_put_in_place_though_an_earlier_training_was_interrupted():
+    model, _ = interrupted("on_test_batch_end")
+    with pytest.warns(UserWarning, match="without SwapAverages"):
+        fit(model, [], validation=False, epochs=1)
+    real = model.layers[1].gamma
+    np.testing.assert_array_equal(real, model.optimizer.average(real))
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The flip ratio as a hyperparameter, which α follows."""
 
+import itertools
 import warnings
 
 import larq_filters as lqf
@@ -121,6 +122,17 @@ def test_each_filter_has_its_own_alpha():
     )
 
 
+def test_weights_without_a_gradient_do_not_count():
+    """Else α would grow until the others make up for them."""
+    small, large = ones(5_000), ones(45_000)
+    optimizer = FilteredFlip(flip_ratio=0.02)
+    optimizer.build([small, large])
+    seen = noise(optimizer, [small], 400)
+    shares = [flips(a, b) / 5_000 for (_, a), (_, b) in itertools.pairwise(seen)]
+    assert np.mean(shares[200:]) == pytest.approx(0.02, rel=0.1)
+    assert seen[-1][0]["alpha"] < 0.06
+
+
 def test_it_is_the_learning_rate():
     """So Keras' callbacks scale it; α moves at once with its square."""
     optimizer, variable = FilteredFlip(flip_ratio=decay(0.02), gamma=0.1), ones(200)
@@ -177,6 +189,12 @@ def test_a_ratio_that_is_not_reached_is_said():
     assert float(optimizer.alpha) == 1.0
     with pytest.warns(UserWarning, match="give a smaller flip_ratio.*flip_ratio=0.5, alpha=1"):
         optimizer.finalize_variable_values([variable])
+    for steps in (300, 150):  # α falls in the end
+        decaying = FilteredFlip(flip_ratio=0.5, decay_steps=steps)
+        list(train(decaying, [variable], 150 * [[-variable.numpy()]]))
+        assert float(decaying.alpha) < 1.0
+        with pytest.warns(UserWarning, match=f"give a smaller.*PolynomialDecay.*{steps}.*alpha=1"):
+            decaying.finalize_variable_values([variable])
     reached = FilteredFlip(flip_ratio=0.02)
     noise(reached, [ones(10)], 2)
     with warnings.catch_warnings():

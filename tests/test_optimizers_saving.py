@@ -8,7 +8,7 @@ import larq_filters as lqf
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import assert_same, model_state, slow_but
+from helpers import assert_same, binary_variable, model_state, slow_but
 
 FilteredFlip = lqf.optimizers.FilteredFlip
 F = lqf.filters
@@ -215,3 +215,17 @@ def test_latent_sgd_goes_on(suffix, digits, make_small, tmp_path):
     assert_same(model_state(loaded), model_state(model))
     real = loaded.optimizer.real_optimizer.iterations
     assert int(real) == int(loaded.optimizer.iterations) == 4
+
+
+def test_latent_sgd_and_what_keras_optimizers_do_beside_steps():
+    """Averages of `use_ema`, and weights that do not decay, of both optimizers."""
+    real, binary = tf.Variable([1.0, 1.0]), binary_variable([0.5, -0.5])
+    kept = {"use_ema": True, "ema_momentum": 0.5, "weight_decay": 0.5}
+    inner = keras.optimizers.SGD(1.0, **kept)
+    optimizer = lqf.optimizers.LatentSGD(1.0, real_optimizer=inner, **kept)
+    optimizer.exclude_from_weight_decay(var_list=[real, binary])
+    optimizer.build([real, binary])
+    optimizer.apply_gradients([(tf.constant([1.0, 0.0]), real), (tf.constant([0.25, 0.0]), binary)])
+    np.testing.assert_allclose([real, binary], [[0.0, 1.0], [0.25, -0.5]])
+    optimizer.finalize_variable_values([real, binary])  # half of the first value, half of the last
+    np.testing.assert_allclose([real, binary], [[0.5, 1.0], [0.375, -0.5]])

@@ -279,14 +279,14 @@ def test_peers_equal_their_recordings(name, make):
 
 
 def test_defaults_of_peers():
-    """Bop's are those of larq's own; of the others, those that their docstrings give."""
+    """Those of larq's Bop, Bop2ndOrder's class and bitorch-engine's DiodeMix."""
     own = inspect.signature(lq.optimizers.Bop).parameters
     bop, second, diode = recipes.bop(), recipes.bop2ndorder(), recipes.diode()
     assert bop.filter == F.EMA(own["gamma"].default)
     assert float(bop.threshold) == np.float32(own["threshold"].default)
-    assert second.filter == F.NormalizedEMA(1e-4, 1e-3, 1e-10)
+    assert second.filter == F.NormalizedEMA(1e-6, 1e-2, 1e-10)
     assert float(second.threshold) == np.float32(1e-6)
-    assert diode.filter == F.Cascade(F.EMA(1 - 0.9), F.Sign(), F.EMA(1 - 0.99))
+    assert diode.filter == F.Cascade(F.EMA(1 - 0.99), F.Sign(), F.EMA(1 - 0.9999))
 
 
 def test_peers_take_what_the_optimizer_takes():

@@ -47,12 +47,13 @@ def regrets(folder: pathlib.Path) -> dict[str, dict[Cell, dict[int, float]]]:
     """
     found: dict[str, dict[Cell, dict[int, float]]] = {name: {} for name in ROWS}
     for path in sorted((folder / NAME).glob("*.json")):
-        known = accuracies(json.loads(path.read_text("utf-8")))
-        for length, epochs in enumerate(sorted({epochs for _, epochs in known})):
+        record = json.loads(path.read_text("utf-8"))
+        known = accuracies(record)
+        for length, epochs in enumerate(record["epochs"]):
             means = [statistics.mean(row.values()) for (_, n), row in known.items() if n == epochs]
             for name in ROWS:
                 row = known.get((name, epochs), {})
-                if row:
+                if row:  # so there are means
                     cell = Cell(path.stem, epochs, length)
                     found[name][cell] = {seed: max(means) - one for seed, one in row.items()}
     return {name: cells for name, cells in found.items() if cells}

@@ -81,7 +81,6 @@ def make_teacher(args: argparse.Namespace, data: Data) -> Callable[[tf.Tensor], 
             f"--teacher: {args.teacher} knows {teacher.output_shape[-1]} classes, and the data "
             f"have {data.num_classes}"
         )
-    is_softmax = getattr(teacher.layers[-1], "activation", None) is tf.keras.activations.softmax
     call = tf.function(lambda x: teacher(x, training=False))  # hides its weights from Keras
 
     def logits(x: tf.Tensor) -> tf.Tensor:
@@ -89,7 +88,9 @@ def make_teacher(args: argparse.Namespace, data: Data) -> Callable[[tf.Tensor], 
             x = tf.cast(x, tf.float32) * data.std + data.mean
             x = preprocess(tf.image.resize(x, size))
         y = tf.stop_gradient(tf.cast(call(x), tf.float32))
-        return tf.math.log(y + 1e-9) if is_softmax else y
+        rest = tf.abs(tf.reduce_sum(y, axis=-1) - 1.0)
+        are_probabilities = tf.reduce_all(y >= 0.0) & tf.reduce_all(rest < 1e-2)
+        return tf.where(are_probabilities, tf.math.log(tf.abs(y) + 1e-9), y)
 
     return logits
 
@@ -97,28 +98,30 @@ def make_teacher(args: argparse.Namespace, data: Data) -> Callable[[tf.Tensor], 
 def pretrained(name: str, weights: str) -> tuple[tf.keras.Model, Callable[[Any], Any]]:
     """A network of tf.keras.applications that gives logits, and its preprocessing."""
     applications = tf.keras.applications
-    modules = [
-        module
-        for module in map(applications.__dict__.get, dir(applications))
-        if hasattr(module, "preprocess_input") and hasattr(module, name)
-    ]
-    if not modules:
+    make = getattr(applications, name, None)
+    if not callable(make):
         raise SystemExit(
             f"--teacher: {name} is neither a saved model nor a network of tf.keras.applications"
         )
+    module = getattr(applications, make.__module__.rpartition(".")[2])
     try:
-        network = getattr(modules[0], name)(weights=weights, classifier_activation=None)
+        network = make(weights=weights, classifier_activation=None)
     except Exception as error:
         raise SystemExit(
             f"--teacher: {name} cannot be made with the weights '{weights}': give a file of them "
             f"with --teacher-weights ({' '.join(str(error).split())[:200]})"
         ) from error
-    return network, modules[0].preprocess_input
+    return network, module.preprocess_input
 
 
 def teacher_logits(args: argparse.Namespace, data: Data) -> np.ndarray:
     """The teacher's logits of all training images as they are in the files, from disk if there."""
-    if not args.teacher_logits.exists():
+    if args.teacher_logits.exists():
+        if args.teacher:
+            print(
+                f"Reads {args.teacher_logits}: --teacher {args.teacher} is not asked.", flush=True
+            )
+    else:
         if not args.teacher:
             raise SystemExit(
                 f"--teacher-logits: there is no {args.teacher_logits}; give a --teacher, too, and "

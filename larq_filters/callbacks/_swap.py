@@ -1,18 +1,31 @@
 """The network of averages in the place of the one that trains."""
 
 import inspect
-from collections.abc import Iterable
-from typing import Any
+import weakref
+from collections.abc import Iterable, MutableMapping
+from typing import Any, NamedTuple
 
 from larq_filters._warnings import warn
 from larq_filters.callbacks._around import callbacks_of
 from larq_filters.callbacks._batch_norm import RecalibrateBatchNorm
 from larq_filters.optimizers import FilteredFlip
 
+import numpy as np
 import tensorflow as tf
 from typing_extensions import override
 
 _Values = list[tuple[tf.Variable, tf.Tensor]]
+
+
+class _Aside(NamedTuple):
+    """What trains, while averages are in its place, and these."""
+
+    trained: _Values
+    averaged: _Values
+
+
+# By optimizer: another callback may find averages that one left there when `fit` was interrupted.
+_ASIDE: MutableMapping[FilteredFlip, _Aside] = weakref.WeakKeyDictionary()
 _BACKUP = tf.keras.callbacks.BackupAndRestore
 
 
@@ -25,6 +38,9 @@ class SwapAverages(tf.keras.callbacks.Callback):
 
     While bits flip, some are wrong by chance at any moment. Averaging removes this noise. So the
     averaged network can be used at any time, and the training needs no planned end.
+
+    If `fit` is interrupted while the averages are in place, they stay. The next `fit` with this
+    callback begins by putting back what trains.
 
     Args:
         data: As for `RecalibrateBatchNorm`: an iterable of batches.
@@ -52,14 +68,13 @@ class SwapAverages(tf.keras.callbacks.Callback):
         super().__init__()
         self.swap_on_epoch = swap_on_epoch
         self._recalibrate = RecalibrateBatchNorm(data, batches)
-        self._kept: _Values = []  # what trains, while it is out
         self._ready: tuple[int, _Values] | None = None  # what was in place, after so many steps
 
     @override
     def set_model(self, model: tf.keras.Model) -> None:
         """Looks whether the optimizer keeps averages, and forgets those of another model."""
         if model is not self.model:
-            self._kept, self._ready = [], None
+            self._ready = None
         super().set_model(model)
         optimizer = FilteredFlip.of(model)
         if optimizer is None or not optimizer.has_averages:
@@ -71,24 +86,48 @@ class SwapAverages(tf.keras.callbacks.Callback):
 
     def put_in(self) -> None:
         """Puts the averages in place and recalibrates batch norm, until `take_out`."""
-        if self._kept:
+        if self._are_in():
             return
-        self._optimizer.averages_are_in = True
-        steps = int(tf.keras.backend.get_value(self._optimizer.iterations))
-        self._kept = self._values()
+        steps, trained = self._steps(), self._values()
         if self._ready and self._ready[0] == steps:
             _assign(self._ready[1])
-            return
-        with self.model.distribute_strategy.scope():
-            self._optimizer.put_averages(self.model.trainable_variables)
-        self._recalibrate(self.model)
-        self._ready = steps, self._values()
+        else:
+            try:
+                with self.model.distribute_strategy.scope():
+                    self._optimizer.put_averages(self.model.trainable_variables)
+                self._recalibrate(self.model)
+            except BaseException:  # such as a KeyboardInterrupt
+                _assign(trained)
+                raise
+            self._ready = steps, self._values()
+        _ASIDE[self._optimizer] = _Aside(trained, self._ready[1])
+        self._optimizer.averages_in_at = steps
 
     def take_out(self) -> None:
         """Puts all weights back, bit for bit as they were before `put_in`."""
-        _assign(self._kept)
-        self._kept = []
-        self._optimizer.averages_are_in = False
+        aside = self._forget()
+        if aside is not None:
+            _assign(aside.trained)
+
+    def _are_in(self) -> bool:
+        """Whether the weights are the averages; what was put aside for others is forgotten."""
+        aside = _ASIDE.get(self._optimizer)
+        if aside is None:
+            return False
+        same = self._optimizer.averages_in_at == self._steps() and all(
+            np.array_equal(variable.numpy(), value.numpy(), equal_nan=True)
+            for variable, value in aside.averaged
+        )
+        if not same:
+            self._forget()
+        return same
+
+    def _forget(self) -> _Aside | None:
+        self._optimizer.averages_in_at = None
+        return _ASIDE.pop(self._optimizer, None)
+
+    def _steps(self) -> int:
+        return int(tf.keras.backend.get_value(self._optimizer.iterations))
 
     def _values(self) -> _Values:
         local = self.model.distribute_strategy.experimental_local_results
@@ -115,7 +154,8 @@ class SwapAverages(tf.keras.callbacks.Callback):
                 "averages. Put them after SwapAverages(swap_on_epoch=True). Received: "
                 f"{', '.join(blind)} beside SwapAverages(swap_on_epoch={self.swap_on_epoch})",
             )
-        self._optimizer.recalibrates = True
+        if self._are_in():
+            self.take_out()
 
     @override
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -125,6 +165,7 @@ class SwapAverages(tf.keras.callbacks.Callback):
     @override
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Puts the averages in place for the callbacks that follow, if asked to."""
+        self._optimizer.recalibrates_at = self._steps()
         if self.swap_on_epoch:
             self.put_in()
 
@@ -144,10 +185,9 @@ class SwapAverages(tf.keras.callbacks.Callback):
 
         Or what a callback has restored after them, such as the averages of the best epoch.
         """
-        if not self._kept:  # else at the last epoch's end
+        if self._forget() is None:  # else at the last epoch's end
             self._recalibrate(self.model)
-        self._kept, self._ready = [], None
-        self._optimizer.recalibrates = self._optimizer.averages_are_in = False
+        self._ready = None
 
 
 def _saves(callback: tf.keras.callbacks.Callback) -> bool:

@@ -24,6 +24,16 @@ def check(weights: Any, dataset: str, needs: dict[str, tuple[Any, Any]]) -> None
     """
     if weights is None or _is_file(weights):
         return
+    if (
+        isinstance(weights, os.PathLike)
+        or pathlib.Path(str(weights)).suffix
+        or os.sep in str(weights)
+    ):
+        raise ValueError(
+            "there is no such file: weights is the path of one that `model.save_weights` wrote, "
+            f"'{dataset}' for those that come with the package, or None. "
+            f"Received: weights={str(weights)!r}"
+        )
     if weights != dataset:
         raise ValueError(
             f"weights is None for random ones, '{dataset}' for those that come with the package, "
@@ -100,4 +110,7 @@ def packed_file(network: str, weights: str) -> pathlib.Path:
 
 
 def _is_file(weights: Any) -> bool:
-    return isinstance(weights, str | os.PathLike) and pathlib.Path(weights).is_file()
+    if not isinstance(weights, str | os.PathLike):
+        return False
+    path = os.fspath(weights)
+    return any(pathlib.Path(name).is_file() for name in (path, f"{path}.index"))  # a checkpoint

@@ -79,10 +79,10 @@ class Binaries:
         """From the flips of a step by serial: flips and weights by the label of their filter."""
         counts: dict[str, tuple[tf.Tensor, int]] = {}
         for binary in filter(None, self._known.values()):
-            flips, size = counts.get(binary.label, (tf.zeros((), tf.int64), 0))
             if binary.serial in flipped:  # had a gradient
-                flips += flipped[binary.serial]
-            counts[binary.label] = flips, size + math.prod(binary.weight.shape)
+                flips, size = counts.get(binary.label, (tf.zeros((), tf.int64), 0))
+                size += math.prod(binary.weight.shape)
+                counts[binary.label] = flips + flipped[binary.serial], size
         return counts
 
     def output(self, variable: tf.Variable, coefficients: Numbers) -> tf.Tensor | None:

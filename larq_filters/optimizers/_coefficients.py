@@ -34,6 +34,7 @@ class Coefficients:
     _before: Mapping[str, tf.Variable]  # as they were in the last step
     _scales: Mapping[str, tf.Variable]  # of those that follow a schedule: what it is multiplied by
     _feedback: Feedback | None = None  # on the flip ratio, if one is wanted
+    _full: Mapping[str, tf.Variable] = {}  # of it, where α cannot grow
     _filters: Partition
     _no_dependency: Callable[[Any], Any]  # of TensorFlow: hides a value from checkpoints
 
@@ -68,6 +69,7 @@ class Coefficients:
             if RATIO in given:
                 self._feedback = self._no_dependency(Feedback(self._filters, given))
                 self._gains = self._feedback.gains
+                self._full = self._no_dependency(self._feedback.full)
                 for key in self._gains:
                     _settable.refuse(self._coefficients[key], key, _FOLLOWS)
             self._unsettable = self._no_dependency(_settable.constant(1.0, _NO_RATE))

@@ -1,6 +1,6 @@
 """What FilteredFlip warns of when training ends: coefficients that were not what one thinks."""
 
-from larq_filters._numbers import call
+from larq_filters._numbers import Schedule, call
 from larq_filters._warnings import warn
 from larq_filters.optimizers._coefficients import Coefficients
 from larq_filters.optimizers._feedback import RATIO
@@ -17,16 +17,20 @@ class Endings(Coefficients):
     def _warn_of_range(self) -> None:
         """Says so where a coefficient was set outside its range since the last call.
 
-        And where α has come to the end of its range, and the flip ratio is not reached.
+        And where α was at the end of its range for most of the flips that were wanted.
         """
         read = tf.keras.backend.get_value
-        moved = self._of_used(list(self._learned_gains()))
-        full = [key for key in moved if read(self._coefficients[key]) == 1.0]
+        full = [key for key in self._of_used(list(self._full)) if read(self._full[key]) > 0.0]
+        for variable in self._full.values():
+            variable.assign(0.0)
         if full:
+            ratio = self._given[RATIO]
+            if not isinstance(ratio, Schedule):  # as it was set
+                ratio = float(read(self._coefficients[RATIO]))
             warn(
-                "fewer weights flip than flip_ratio says, although alpha is at its largest value, "
-                "1: give a smaller flip_ratio. Received: "
-                f"flip_ratio={float(read(self._coefficients[RATIO])):g}, {', '.join(full)}=1",
+                "fewer weights flipped than flip_ratio says, although alpha was at its largest "
+                "value, 1, for most of these flips: give a smaller flip_ratio. Received: "
+                f"flip_ratio={call(ratio)}, {', '.join(full)}=1",
             )
         outside = {key: float(read(variable)) for key, variable in self._outside.items()}
         outside = {key: value for key, value in outside.items() if value != 0.0}

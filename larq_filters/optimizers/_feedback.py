@@ -12,7 +12,7 @@ import tensorflow as tf
 Counts = Mapping[str, tuple[tf.Tensor, int]]
 RATIO = "flip_ratio"  # the name of its coefficient
 LARGEST = 0.5
-_RATE = 0.01  # η: what is wrong with a ratio is gone in some 100 steps, about 1/α
+_RATE = 0.01  # η: 1 % a step, so that a ratio e times too large takes some 100 steps, about 1/α
 
 
 class Feedback:
@@ -20,7 +20,8 @@ class Feedback:
 
     α_t = min(u_t·R_t², 1);  ln u_{t+1} = ln u_t + 2η·clip((R_t − k_t)/(R_t + 1/n), −1, 1)
 
-    k_t is the share of the filter's n weights that flipped in step t. Weights whose gradients are
+    k_t is the share of the filter's n weights that flipped in step t, of those with a gradient: so
+    a filter whose weights have none stays as it is. Weights whose gradients are
     noise flip in a share that grows as √α: so R moves α at once, and η is the share by which an
     error of ln k shrinks in a step. For k near R, (R − k)/R is ln(R/k), and it is right on average
     where fewer than one weight should flip in a step; 1/n then bounds what a single flip does.
@@ -35,6 +36,7 @@ class Feedback:
 
     def __init__(self, filters: Partition, given: Mapping[str, Coefficient]) -> None:
         self.gains: dict[str, tf.Variable] = {}  # u, by the name of α
+        self.full: dict[str, tf.Variable] = {}  # ΣR of steps at α = 1, less that of all others
         ratio = first(given[RATIO])
         for label, names in filters.names.items():
             alphas = [name for name in names if short_name(name) == "alpha"]
@@ -46,8 +48,9 @@ class Feedback:
                     f"the filter {filters[label]} for {label!r}"
                 )
             dtype = tf.keras.backend.floatx()
-            gain = _settable.make(f"{alphas[-1]}_gain", alpha / ratio**2, dtype)
-            self.gains[alphas[-1]] = gain
+            name = alphas[-1]
+            self.gains[name] = _settable.make(f"{name}_gain", alpha / ratio**2, dtype)
+            self.full[name] = _settable.make(f"{name}_full", 0.0, dtype)
 
     def alphas(self, ratio: tf.Tensor) -> Iterator[tuple[str, tf.Tensor]]:
         """The name of each α, and its value for a flip ratio."""
@@ -63,7 +66,7 @@ class Feedback:
         """
         for name, gain in self.gains.items():
             label = label_of(name)
-            if label not in counts:  # no layer has this filter
+            if label not in counts:  # none of its weights has a gradient
                 continue
             flips, size = counts[label]
             share = tf.cast(flips, gain.dtype) / size
@@ -71,6 +74,7 @@ class Feedback:
             new = gain * tf.exp(2.0 * _RATE * tf.clip_by_value(wrong, -1.0, 1.0))
             most = tf.where(ratio > 0.0, ratio**-2, gain.dtype.max)  # there α is 1
             gain.assign(tf.minimum(new, most))
+            self.full[name].assign_add(tf.where(new < most, -ratio, ratio))
 
 
 def first(ratio: Coefficient) -> float:

@@ -70,9 +70,9 @@ class FilteredFlip(Kept, Saving, tf.keras.optimizers.Optimizer):
             early, and `fit` warns. None: the length of the training need not be known.
         flip_ratio: R in (0, 0.5], the wanted share of weights that flip per step, in place of
             `alpha`: a number, which `decay_steps` lets decay linearly to 0, or a schedule. α then
-            starts where noise flips the share R, and follows the flips that are counted, within
-            about 100 steps; with filters by layer, each has its own. Keras calls R
-            `learning_rate`. 1e-2 is about the default's. None: α is as it is given.
+            starts where noise flips the share R, and follows the flips that are counted, by 1 % a
+            step. With filters by layer, each has its own. Keras calls R `learning_rate`. 1e-2 is
+            about the default's. None: α is as it is given.
         filter: Any filter of `larq_filters.filters`, instead of `alpha`, `gamma` and `decay_steps`.
             Or a filter for each layer: a mapping whose keys are a layer's name, a pattern such as
             'block_*', a tuple of these, a layer, or a function of a variable. The first key that
@@ -92,9 +92,9 @@ class FilteredFlip(Kept, Saving, tf.keras.optimizers.Optimizer):
             variables that are exactly ±1 in `build`, such as trained ones, or that are set after
             `build`, and 0 for others.
         real_optimizer: A Keras optimizer, its name or its config, for all variables that are not
-            binary. None: Adam, whose learning rate starts at α, but at 1e-2 at most. It decays
-            linearly to 0 over `decay_steps`, and as 1/√(1 + t/390) if α is None, too. If α is a
-            schedule or replaced by `filter`, it is Keras' 1e-3.
+            binary. None: Adam, whose learning rate starts at α, at 1e-2 at most or with
+            `flip_ratio`. It decays linearly to 0 over `decay_steps`, and as 1/√(1 + t/390) if α is
+            None, too. If α or the ratio is a schedule, or `filter` replaces α, it is Keras' 1e-3.
         average: c ≥ 1 of a weighted average of each variable's past values. When `fit` ends, real
             variables become their average and binary ones its sign. After t steps the newest value
             has the weight c/(t + c), so the mean age is t/(c + 1). 16 was good while bits still

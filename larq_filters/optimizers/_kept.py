@@ -20,10 +20,10 @@ class Kept(Endings, tf.keras.optimizers.Optimizer):
     _binaries: Binaries
     _average: float | None
     _real_optimizer: tf.keras.optimizers.Optimizer
-    recalibrates = False
-    """Whether a callback recalibrates batch norm for the averages when training ends."""
-    averages_are_in = False
-    """Whether a callback has put averages in place, which then stay when training ends."""
+    recalibrates_at: int | None = None
+    """The step after which a callback recalibrates batch norm, should training end there."""
+    averages_in_at: int | None = None
+    """The step after which a callback put averages in place, which stay if training ends there."""
 
     def slots(self, variable: tf.Variable) -> dict[str, tf.Variable]:
         """The filter's state for a binary variable, by slot name; empty for a real one.
@@ -70,17 +70,21 @@ class Kept(Endings, tf.keras.optimizers.Optimizer):
         self._real_optimizer.finalize_variable_values(
             [v for v in var_list if v not in self._binaries]
         )
-        if tf.keras.backend.get_value(self.iterations) and not self.averages_are_in:
+        steps = tf.keras.backend.get_value(self.iterations)
+        if steps and self.averages_in_at != steps:
             self.put_averages(var_list)
-            if self.has_averages and not self.recalibrates and _are_normalized(var_list):
+            if self.has_averages and self.recalibrates_at != steps and _may_be_normalized(var_list):
                 warn(
-                    "the averages are in place, and the moving averages of batch norm are still "
-                    "those of the last weights, which costs accuracy: train with "
+                    "the averages are in place. If the network has batch norm, its moving averages "
+                    "are still those of the last weights, which costs accuracy: train with "
                     "callbacks.SwapAverages(data), or call callbacks.RecalibrateBatchNorm(data)"
                     f"(model) now. Received: average={self._average:g} without SwapAverages",
                 )
 
 
-def _are_normalized(variables: Sequence[tf.Variable]) -> bool:
-    """Whether some are those of a normalization, by the names that Keras gives them."""
+def _may_be_normalized(variables: Sequence[tf.Variable]) -> bool:
+    """Whether some are those of a normalization, by the names that Keras gives them.
+
+    Batch norm without γ and β has no such variables, and a layer norm has.
+    """
     return any(re.search(r"(^|/)(gamma|beta)(:|$)", variable.name) for variable in variables)

@@ -100,6 +100,21 @@ class LatentSGD(tf.keras.optimizers.SGD):
         return super().apply_gradients(binary, name, skip_gradients_aggregation, **kwargs)
 
     @override
+    def exclude_from_weight_decay(
+        self, var_list: Sequence[tf.Variable] | None = None, var_names: Sequence[str] | None = None
+    ) -> None:
+        """Excludes variables from the weight decay of both optimizers, as in Keras."""
+        super().exclude_from_weight_decay(var_list, var_names)
+        self._real_optimizer.exclude_from_weight_decay(var_list, var_names)
+
+    @override
+    def finalize_variable_values(self, var_list: Sequence[tf.Variable]) -> None:
+        """At the end of training: each optimizer with `use_ema` puts its averages in place."""
+        super().finalize_variable_values([v for v in var_list if _layers.is_binary(v)])
+        real = [v for v in var_list if not _layers.is_binary(v)]
+        self._real_optimizer.finalize_variable_values(real)
+
+    @override
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         real = tf.keras.optimizers.serialize(self._real_optimizer, use_legacy_format=True)

@@ -35,8 +35,8 @@ def bop(threshold: Coefficient = 1e-8, gamma: Coefficient = 1e-4, **kwargs: Any)
 
 def bop2ndorder(
     threshold: Coefficient = 1e-6,
-    gamma: Coefficient = 1e-4,
-    sigma: Coefficient = 1e-3,
+    gamma: Coefficient = 1e-6,
+    sigma: Coefficient = 1e-2,
     **kwargs: Any,
 ) -> FilteredFlip:
     """`Bop2ndOrder`, the biased variant: a normalized filter with a threshold.
@@ -44,7 +44,7 @@ def bop2ndorder(
     A weight flips where θ·m/(√v + 1e-10) > τ, with m = EMA_γ(g) and v = EMA_σ(g²).
 
     Args:
-        threshold: τ ≥ 0, without unit.
+        threshold: τ ≥ 0, without unit. The defaults of all three are those of its class.
         gamma: γ in (0, 1], per step.
         sigma: σ in (0, 1], per step.
         **kwargs: All other arguments of `FilteredFlip`, such as `real_optimizer`. `inertia` is 0.
@@ -63,14 +63,14 @@ def bop2ndorder(
     return _from_zero(NormalizedEMA(gamma, sigma), threshold=threshold, **kwargs)
 
 
-def diode(beta_1: float = 0.9, beta_2: float = 0.99, **kwargs: Any) -> FilteredFlip:
+def diode(beta_1: float = 0.99, beta_2: float = 0.9999, **kwargs: Any) -> FilteredFlip:
     """Diode: a moving average of the signs of a moving average.
 
     A weight flips where θ·s > 0, with l = EMA_{1−β₁}(g) and s = EMA_{1−β₂}(sign(l)). Diode's
     learning rate only scales s, so it has no effect on the signs.
 
     Args:
-        beta_1: β₁ in [0, 1).
+        beta_1: β₁ in [0, 1). The defaults of both are those of `DiodeMix`.
         beta_2: β₂ in [0, 1).
         **kwargs: All other arguments of `FilteredFlip`, such as `real_optimizer`. `inertia` is 0.
 
