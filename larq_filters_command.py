@@ -157,7 +157,6 @@ def _add_export(commands: Any) -> None:
     add(
         "--allowed",
         type=float,
-        default=0.0,
         help="share of samples that may differ by more, because rounding may change a sign; "
         "default: 0",
     )

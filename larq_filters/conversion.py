@@ -167,7 +167,7 @@ def _check_latent(model: tf.keras.Model, kernels: list["_Latent"]) -> float | No
     """The bound of the latent weights. Refuses what has no equivalent filter."""
     if not kernels:
         raise ValueError(f"there is no binary kernel to convert. Received: model '{model.name}'")
-    clips = {}
+    clips = []
     for layer, _, quantizer_name, constraint_name in kernels:
         constraint = getattr(layer, constraint_name)
         if constraint is not None and not isinstance(constraint, lq.constraints.WeightClip):
@@ -194,13 +194,13 @@ def _check_latent(model: tf.keras.Model, kernels: list["_Latent"]) -> float | No
                 "constraint 'weight_clip', or larq.quantizers.SteSign(clip_value=None). "
                 f"Received: {_layers.name(quantizer)} with weights within ±{bound:g}"
             )
-        clips[layer.name] = clip
-    if len(set(clips.values())) > 1:
+        clips.append((f"{layer.name}.{constraint_name}", clip))
+    if len({clip for _, clip in clips}) > 1:
         raise ValueError(
             "one filter trains all binary kernels, but their constraints differ. Give all the same "
-            f"weight_clip. Received: {clips}"
+            f"weight_clip. Received: {dict(clips)}"
         )
-    return next(iter(clips.values()))
+    return clips[0][1]
 
 
 def _binary_kernels(model: tf.keras.Model) -> list[_Latent]:

@@ -65,6 +65,8 @@ def test_explain_coupled_decay_and_schedule(call):
         (["--learning-rate", "1", "--momentum", "1"], "momentum must be"),
         (["--learning-rate", "1", "--plot", "no/such/folder.png"], "No such file or directory"),
         (["--learning-rate", "1", "--plot", "out.what"], "what"),
+        (["--learning-rate", "1", "--plot", "out"], "the ending of a kind of picture"),
+        (["--learning-rate", "1", "--epochs", "inf", "--steps-per-epoch", "9"], "are finite"),
     ],
 )
 def test_explain_refuses(arguments, text, call, tmp_path, monkeypatch):

@@ -145,6 +145,8 @@ REFUSED = {
     "./model.keras": (["--format", "c"], 1, "a C program's file ends in .c"),
     "./model.h5": (["--int8", "samples.npy"], 1, "--int8 is for --format npz or c"),
     "./saved_model": (["--format", "npz", "--no-pack-dense"], 1, "are for --format tflite"),
+    "./corrupt.keras": (["--tolerance", "0"], 1, "give samples to verify with"),
+    "./corrupt.h5": (["--allowed", "0.5"], 1, "give samples to verify with"),
     "real.keras": (["--format", "npz", "--strict"], 3, "no layer asks for any"),
 }
 
@@ -166,6 +168,14 @@ def test_refuses_where_it_cannot_write(folder, tmp_path, capsys):
     for out, extra in (("missing/out.tflite", []), ("out", ["--report", tmp_path / "no" / "r"])):
         assert run(folder / "model.keras", tmp_path / out, *extra) == 1
         assert "no folder to write to" in capsys.readouterr().err
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("out, report", [("a.npz", "a.npz"), ("a.c", "./a.c"), ("a.c", "a.h")])
+def test_a_report_takes_no_place_of_a_network(out, report, folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(folder / "model.keras", out, "--report", report) == 1
+    assert "give it a file of its own" in capsys.readouterr().err
     assert not os.listdir(tmp_path)
 
 

@@ -99,7 +99,6 @@ def functional():
 
 
 MODELS = {"sequential": sequential, "functional": functional, "subclassed": Subclassed}
-CODE = "ignore:layers whose kernel quantizer is set in the code"
 
 
 @pytest.fixture(params=MODELS)
@@ -121,7 +120,6 @@ def kernels(model):
     return [v for v in model.trainable_variables if getattr(v, "precision", None) == 1]
 
 
-@pytest.mark.filterwarnings(CODE)
 def test_predictions_names_and_real_weights_stay(latent):
     before = latent.get_weights()
     model = to_latent_free(latent)
@@ -145,7 +143,6 @@ def test_predictions_names_and_real_weights_stay(latent):
             np.testing.assert_array_equal(new_value, old_value)
 
 
-@pytest.mark.filterwarnings(CODE)
 def test_no_latent_quantizer_is_left(latent):
     model = to_latent_free(latent)
     assert len(kernels(model)) == len(kernels(latent)) > 0
@@ -156,7 +153,6 @@ def test_no_latent_quantizer_is_left(latent):
                 assert getattr(layer, quantizer.replace("quantizer", "constraint")) is None
 
 
-@pytest.mark.filterwarnings(CODE)
 def test_the_result_trains_saves_and_loads(latent, tmp_path):
     model = to_latent_free(latent)
     model.compile(lqf.optimizers.FilteredFlip(alpha=0.5, gamma=0.5), "mse")

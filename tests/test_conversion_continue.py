@@ -205,7 +205,22 @@ BAD = {
             ),
         ),
         ValueError,
-        "{'q': 1.0, 'r': 0.5}",
+        "{'q.kernel_constraint': 1.0, 'r.kernel_constraint': 0.5}",
+    ),
+    "two clips of a layer": (
+        lambda: compiled(
+            lq.layers.QuantSeparableConv2D(
+                2,
+                1,
+                depthwise_quantizer=lq.quantizers.SteSign(clip_value=None),
+                pointwise_quantizer=lq.quantizers.SteSign(clip_value=None),
+                depthwise_constraint="weight_clip",
+                input_shape=(2, 2, 3),
+                name="q",
+            )
+        ),
+        ValueError,
+        "{'q.depthwise_constraint': 1.0, 'q.pointwise_constraint': None}",
     ),
 }
 

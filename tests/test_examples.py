@@ -209,6 +209,17 @@ def test_cifar10_with_all_options(small_cifar10, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_searched_recipe_keeps_the_signs_of_a_first_step(small_cifar10, tmp_path):
+    hp = larq_filters.tuning.HyperParameters()
+    larq_filters.tuning.filtered_flip(hp, steps=100)
+    trial = tmp_path / "trial.json"
+    trial.write_text(json.dumps({"hyperparameters": hp.get_config()}))
+    two = ("--two-step", 1, "--epochs", 3)
+    record = small(small_cifar10, tmp_path / "1.json", "--trial", trial, *two)
+    assert record["history"]["flip_ratio"][0] < 0.01  # half in the first of 8 steps: 0.06
+
+
+@pytest.mark.slow
 def test_cifar10_mirrored(small_cifar10, tmp_path):
     """That two devices compute what one does is tested with the optimizer, where it is exact."""
     record = small(

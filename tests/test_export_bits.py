@@ -380,12 +380,32 @@ def test_several_inputs_and_outputs(tmp_path):
         proof = packed.verify(inputs, model)
         assert [output.name for output in proof.outputs] == model.output_names
         assert proof.unexplained == 0
+    for names in ({"alpha": y, "beta": x}, {"alpha": y}):
+        text = "give these, or a list of arrays in the model's order, ['zeta', 'alpha']"
+        assert_one_sentence(lambda: packed.predict(names), ValueError, text)  # noqa: B023
     packed.save(tmp_path / "bits.npz")
     for got, expected in zip(
         Twin(tmp_path / "bits.npz").predict(x[:2], y[:2]), packed.predict([x, y]), strict=True
     ):
         assert np.array_equal(got, expected[:2])
     assert_one_sentence(lambda: packed.verify(x, model), ValueError, "samples for every input")
+
+
+@pytest.mark.parametrize("structure", ["list", "dict"])
+def test_inputs_by_names_that_a_file_cannot_have(structure):
+    """Or, where the model takes a dict, by its keys."""
+    one, two = keras.Input((4, 4, 32), name="z-in"), keras.Input((4, 4, 32), name="a.in")
+    inputs = [one, two] if structure == "list" else {"left": one, "right": two}
+    outputs = layers.concatenate([conv(8)(one), conv(4)(two)])
+    model = randomize(keras.Model(inputs, outputs))
+    x, y = np.random.default_rng(0).normal(size=(2, 5, 4, 4, 32)).astype("float32")
+    given = [x, y] if structure == "list" else {"left": x, "right": y}
+    expected, packed = model.predict(given, verbose=0), bits(model)
+    by_name = {"a.in": y, "z-in": x}
+    np.testing.assert_allclose(packed.predict(by_name), expected, atol=1e-4)
+    for some in (by_name, given):
+        assert packed.verify(some, model).outputs[0].beyond == 0.0
+        assert lqf.export.convert(model).verify(some, model).outputs[0].beyond == 0.0
 
 
 def quickstart_model():

@@ -357,6 +357,9 @@ def test_other_numbers_for_coefficients():
     assert F.EMA(0.1).with_coefficients({}) == F.EMA(0.1)
     iir = F.IIR([0.5], [1.0, -0.5])
     assert iir.with_coefficients({}) == iir
+    scheduled = F.Cascade(F.EMA(0.1), F.IIR([SCHEDULE], [1.0, -0.5]))
+    expected = F.Cascade(F.EMA(0.1), F.IIR([0.25], [1.0, -0.5]))
+    assert scheduled.with_coefficients({"1.sos0_0": 0.25}) == expected
 
 
 def test_scheduled_iir_follows_its_schedule():

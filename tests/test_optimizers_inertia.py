@@ -235,6 +235,45 @@ def test_the_default(start):
     assert first_flips(stateless, initial, gradients[0]) > 0.45
 
 
+WARM = keras.optimizers.schedules.CosineDecay(0.0, 10**5, warmup_target=0.1, warmup_steps=10)
+WARMING = {
+    "momentum, decay": lambda: recipes.from_sgd(WARM, 0.9, 1e-2),
+    "momentum, decay, clip": lambda: recipes.from_sgd(WARM, 0.9, 1e-2, clip=1.0),
+    "decay, clip": lambda: recipes.from_sgd(WARM, 0.0, 1e-2, clip=1.0),
+    "momentum": lambda: recipes.from_sgd(WARM, 0.9),
+    "coupled": lambda: recipes.from_sgd(WARM, 0.9, 1e-2, decoupled=False),
+    "Adam": lambda: recipes.from_adam(WARM),
+    "Adam, decay": lambda: recipes.from_adam(WARM, weight_decay=1e-2),
+}
+
+
+@pytest.mark.parametrize("name", slow_but(["momentum, decay", "Adam"], WARMING))
+def test_a_rate_that_warms_up_from_0(name, start):
+    """Given weights are kept from the first step with a rate on; random ones start at zero."""
+    initial, gradients = start
+    weights, optimizer = binary_variable(initial), FilteredFlip(filter=WARMING[name]())
+    for step, after in enumerate(steps(optimizer, weights, gradients[:4])):
+        assert (after != initial).mean() == 0.0, step
+    *_, last = steps(optimizer, weights, [np.ones(2000, "f")] * 300)
+    assert (last == -1.0).all()
+    assert all(np.isfinite(slot).all() for slot in optimizer.slots(weights).values())
+    weights, optimizer = binary_variable(0.5 * initial), FilteredFlip(filter=WARMING[name]())
+    *_, after = steps(optimizer, weights, gradients[:4])
+    assert 0.3 < (after != initial).mean() < 0.7
+
+
+def test_random_weights_start_as_without_inertia(start):
+    """Also what is no average: Adam's count of steps, for its bias correction."""
+    initial, gradients = start
+    found = []
+    for inertia in (None, 0.0):
+        weights = binary_variable(0.5 * initial)
+        optimizer = FilteredFlip(filter=recipes.from_adam(0.01), inertia=inertia)
+        list(steps(optimizer, weights, gradients[:2]))
+        found.append([slot.numpy() for slot in optimizer.slots(weights).values()])
+    assert_same(*found)
+
+
 def test_a_filter_without_state_has_no_inertia():
     make = lambda: FilteredFlip(filter=F.Sign(), inertia=0.1)  # noqa: E731
     assert_one_sentence(make, ValueError, "this filter has no state")

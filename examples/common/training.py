@@ -168,8 +168,9 @@ def compile_model(
     latent = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
     rate = args.learning_rate or (0.1 if args.optimizer == "sgd" else 1e-2)
     adam, schedule = tf.keras.optimizers.Adam, decay(rate, steps)
+    inertia = 0.1 if args.two_step else None  # real weights do not look trained
     if args.trial:
-        model, optimizer = searched(read_trial(args.trial), build, steps)
+        model, optimizer = searched(read_trial(args.trial), build, steps, inertia)
     elif args.optimizer == "filtered":
         model = build()
         optimizer = lqf.optimizers.FilteredFlip(
@@ -178,7 +179,7 @@ def compile_model(
             real_optimizer=adam(schedule),
             state_dtype=args.state_dtype,
             seed=args.seed,
-            inertia=0.1 if args.two_step else None,  # real weights do not look trained
+            inertia=inertia,
         )
     elif args.optimizer == "bop":
         model = build()
@@ -206,14 +207,18 @@ def read_trial(path: pathlib.Path) -> "lqf.tuning.HyperParameters":
 
 
 def searched(
-    hp: "lqf.tuning.HyperParameters", build: Callable[..., tf.keras.Model], steps: int
+    hp: "lqf.tuning.HyperParameters",
+    build: Callable[..., tf.keras.Model],
+    steps: int,
+    inertia: float | None = None,
 ) -> tuple[tf.keras.Model, tf.keras.optimizers.Optimizer]:
     """The network and optimizer of a trial; of which search space, its hyperparameters tell."""
     real = tf.keras.optimizers.Adam(decay(1e-2, steps))
     if "learning_rate" in hp:
         recipe = lqf.tuning.latent_sgd(hp, steps=steps, real_optimizer=real)
         return build(**recipe.kernel), recipe.optimizer
-    return build(), lqf.tuning.filtered_flip(hp, steps=steps, real_optimizer=real)
+    flip = lqf.tuning.filtered_flip(hp, steps=steps, real_optimizer=real, inertia=inertia)
+    return build(), flip
 
 
 def compiled(
@@ -248,7 +253,8 @@ def first_step(
             model.load_weights(finished)
             record = json.loads(args.output.read_text("utf-8")) if args.output.exists() else {}
             return model.get_weights(), record.get("first_step", {})  # of other workers, none
-        schedule = decay(args.learning_rate or 1e-2, args.two_step * data.steps_per_epoch)
+        rate = None if args.optimizer == "sgd" else args.learning_rate  # that of Adam
+        schedule = decay(rate or 1e-2, args.two_step * data.steps_per_epoch)
         model = compiled(args, data, model, tf.keras.optimizers.Adam(schedule))
     rows = fit(args, model, data, args.two_step, "first_step")
     if finished:

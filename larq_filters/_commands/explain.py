@@ -1,6 +1,7 @@
 """`larq-filters explain`: the filter that a latent SGD recipe is."""
 
 import argparse
+import math
 import sys
 from typing import Any
 
@@ -23,6 +24,11 @@ def run(args: argparse.Namespace) -> int:
         )
         explanation = recipe.explain(steps=_steps(args), steps_per_epoch=args.steps_per_epoch)
         if args.plot is not None:
+            if not args.plot.suffix:
+                raise ValueError(
+                    "--plot needs the ending of a kind of picture, such as .png. Received: "
+                    f"'{args.plot}'"
+                )
             figure = plots.responses(explanation.linear)
             with _files.replaced(args.plot) as beside:
                 figure.savefig(beside, dpi=100)
@@ -42,7 +48,13 @@ def _steps(args: argparse.Namespace) -> int | None:
         raise ValueError(
             f"--epochs needs --steps-per-epoch. Received: --epochs {args.epochs:g} alone"
         )
-    return round(args.epochs * args.steps_per_epoch)
+    steps = args.epochs * args.steps_per_epoch
+    if not math.isfinite(steps):
+        raise ValueError(
+            "--epochs and --steps-per-epoch are finite. Received: "
+            f"--epochs {args.epochs:g} --steps-per-epoch {args.steps_per_epoch:g}"
+        )
+    return round(steps)
 
 
 def _rate(args: argparse.Namespace) -> Any:

@@ -60,6 +60,17 @@ def _export(args: argparse.Namespace) -> None:
             "--labels are those of the samples of --int8: give both. "
             f"Received: --labels {args.labels}"
         )
+    if args.verify is None and (args.tolerance, args.allowed) != (None, None):
+        raise ValueError(
+            "--tolerance and --allowed are of --verify: give samples to verify with. Received: "
+            f"--tolerance {args.tolerance}, --allowed {args.allowed}"
+        )
+    written = [args.out, *([f"{args.out[:-1]}h"] if to == "c" else [])]
+    if args.report and os.path.realpath(args.report) in map(os.path.realpath, written):
+        raise ValueError(
+            "--report would take the place of the network: give it a file of its own. Received: "
+            f"'{args.report}' beside {' and '.join(written)}"
+        )
     if to == "tflite" and args.int8:
         raise ValueError("--int8 is for --format npz or c. Received: --format tflite")
     if to != "tflite" and (args.target != "arm" or not args.pack_dense):
@@ -81,7 +92,7 @@ def _export(args: argparse.Namespace) -> None:
     result = {"report": exported.report.to_dict()}
     if samples is not None:
         verification = exported.verify(
-            samples, model, tolerance=args.tolerance, allowed=args.allowed
+            samples, model, tolerance=args.tolerance, allowed=args.allowed or 0.0
         )
         print(f"\n{verification}")
         result["verification"] = verification.to_dict()

@@ -76,3 +76,11 @@ def input_structure(model: tf.keras.Model) -> Any:
                 f"{shape}"
             )
     return structure
+
+
+def in_order(model: tf.keras.Model, inputs: Any) -> Any:
+    """Samples that are in a dict as the model takes them, in the order of its inputs."""
+    structure = input_structure(model)
+    if isinstance(inputs, dict) and isinstance(structure, dict) and set(inputs) == set(structure):
+        return tf.nest.flatten(inputs)
+    return inputs

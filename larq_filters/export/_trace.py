@@ -106,12 +106,17 @@ def _watch(layer: Any, calls: dict[int, Call]) -> None:
     layer.call = watched
 
 
+def clean(name: str) -> str:
+    """A name of which all characters are allowed in a file."""
+    return re.sub(r"\W", "_", name)
+
+
 def _names(given: Any, kind: str, count: int) -> tuple[str, ...]:
     if given is None or len(given) != count:
         given = [f"{kind}_{i}" for i in range(count)] if count > 1 else [kind]
     names: list[str] = []
     for name in given:
-        name = re.sub(r"\W", "_", name)
+        name = clean(name)
         name = name if re.match(r"[A-Za-z]", name) else f"{kind}_{name}"
         names.append(name if name not in names else f"{name}_{len(names)}")
     return tuple(names)

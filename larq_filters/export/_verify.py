@@ -7,6 +7,7 @@ from typing import Any
 from larq_filters._text import html_table, table
 from larq_filters.export import _model
 from larq_filters.export._program import Program
+from larq_filters.export._trace import clean
 
 import numpy as np
 import tensorflow as tf
@@ -110,7 +111,7 @@ def verify(
 ) -> Verification:
     """Runs a file and its model on the same samples, and compares; see `Exported.verify`."""
     interface = program.interface
-    arrays = arrange(inputs, interface.input_names, interface.specs)
+    arrays = arrange(_model.in_order(model, inputs), interface.input_names, interface.specs)
     if tolerance is None:
         tolerance = 0.1 if interface.int8 else 1e-3
     if not (tolerance >= 0.0 and 0.0 <= allowed < 1.0):
@@ -169,8 +170,14 @@ def arrange(inputs: Any, names: Sequence[str], specs: Sequence[tf.TensorSpec]) -
     Raises:
         ValueError: They do not fit the model, or are not finite.
     """
-    if isinstance(inputs, dict) and set(inputs) == set(names):
-        inputs = [inputs[name] for name in names]
+    if isinstance(inputs, dict):
+        by_name = {clean(name): values for name, values in inputs.items()}
+        if set(by_name) != set(names) or len(by_name) != len(inputs):
+            raise ValueError(
+                "samples by name need the names of the model's inputs: give these, or a list of "
+                f"arrays in the model's order, {list(names)}. Received: {list(inputs)}"
+            )
+        inputs = [by_name[name] for name in names]
     arrays = [np.asarray(values) for values in tf.nest.flatten(inputs)]
     expected = [tuple(spec.shape[1:]) for spec in specs]
     counts = {len(a) if a.ndim else 0 for a in arrays}

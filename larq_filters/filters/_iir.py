@@ -166,6 +166,16 @@ class IIR(Filter):
         return f"IIR.from_sos([{', '.join(rows)}])"
 
     @override
+    def with_coefficients(self, values: Mapping[str, Coefficient]) -> "IIR":
+        new = object.__new__(IIR)
+        sections = tuple(
+            tuple(values.get(f"sos{i}_{j}", value) for j, value in enumerate(row))
+            for i, row in enumerate(self.sections)
+        )
+        object.__setattr__(new, "sections", sections)  # not checked, as those of other filters
+        return new
+
+    @override
     def _with(self, fields: Mapping[str, Any]) -> "IIR":
         return IIR.from_sos(fields["sections"]) if fields else self  # checked: it may be unstable
 

@@ -109,16 +109,18 @@ class Coefficients:
         """With several rates, the learning rate is one of its own: what sets it scales them all."""
         if not self._shared:
             return
-        rate, written = map(tf.convert_to_tensor, self._shared)
-        factor = tf.where(
-            tf.abs(rate - written) > 1e-6 * tf.abs(written),
-            tf.math.divide_no_nan(rate, written),
-            tf.ones_like(rate),
-        )
+        rate = tf.convert_to_tensor(self._shared[0])
+        now = tf.cast(self._coefficients[str(self._rate_key())], rate.dtype)  # also if restored
+        factor = tf.where(self._rate_is_set(), tf.math.divide_no_nan(rate, now), tf.ones_like(rate))
         for key in self._rates().values():
             variable = self._coefficients[key]
             _settable.write(variable, factor * variable)
         self._shared[1].assign(rate)
+
+    def _rate_is_set(self) -> tf.Tensor:
+        """Whether the shared learning rate is another than was last written to it."""
+        rate, written = map(tf.convert_to_tensor, self._shared)
+        return tf.abs(rate - written) > 1e-6 * tf.abs(written)
 
     def _scheduled(self, key: str, schedule: Schedule, variable: tf.Variable) -> tf.Tensor:
         """The schedule's value, scaled by what the coefficient was set to since the last step."""
@@ -190,7 +192,11 @@ class Coefficients:
         key = self._rate_key()
         if key is None:
             return self._unsettable
-        return self._shared[0] if self._shared else self._coefficients[key]
+        if not self._shared:
+            return self._coefficients[key]
+        if tf.executing_eagerly() and not self._rate_is_set():
+            self._tell_rate()  # a checkpoint may have been restored
+        return self._shared[0]
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:

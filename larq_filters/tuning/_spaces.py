@@ -15,7 +15,9 @@ _DECAYS = {"linear": 1.0, "quadratic": 2.0, "cosine": None}  # powers of polynom
 Real: TypeAlias = tf.keras.optimizers.Optimizer | str | Mapping[str, Any]
 
 
-def filtered_flip(hp: Any, *, steps: int, real_optimizer: Real = "adam") -> FilteredFlip:
+def filtered_flip(
+    hp: Any, *, steps: int, real_optimizer: Real = "adam", inertia: float | None = None
+) -> FilteredFlip:
     r"""A `FilteredFlip` with its three hyperparameters, declared for a search.
 
     - `alpha`, on a log scale from 1/`steps` to 0.1. A gradient counts for about 1/α steps. Below
@@ -32,6 +34,7 @@ def filtered_flip(hp: Any, *, steps: int, real_optimizer: Real = "adam") -> Filt
         steps: Steps of a whole training, batches times epochs, 20 or more. With `Hyperband`, steps
             of `max_epochs`.
         real_optimizer: As for `FilteredFlip`. Each trial gets its own copy of an optimizer.
+        inertia: As for `FilteredFlip`.
 
     Returns:
         The optimizer of this trial.
@@ -56,6 +59,7 @@ def filtered_flip(hp: Any, *, steps: int, real_optimizer: Real = "adam") -> Filt
     return FilteredFlip(
         alpha=_decayed(alpha, decay, steps),
         gamma=None if gamma > 0.99 else gamma,
+        inertia=inertia,
         real_optimizer=_copy(real_optimizer),
     )
 

@@ -242,7 +242,7 @@ def bits(model: tf.keras.Model, *, representative: Any = None, labels: Any = Non
                 "labels are of representative inputs: give both. Received: representative=None"
             )
         return Bits(network, {})
-    arrays = _proof.arrange(network, representative)
+    arrays = _proof.arrange(network, _model.in_order(model, representative))
     labels = None if labels is None else np.atleast_1d(labels)
     quantized = _int8.quantize(network, arrays)
     return Bits(quantized, _int8.accuracy(network, quantized, arrays, labels))

@@ -94,7 +94,7 @@ def verify(
     compiler: str | None,
 ) -> BitsVerification:
     """Runs a network and its model on the same samples, and compares; see `Bits.verify`."""
-    arrays = arrange(network, inputs)
+    arrays = arrange(network, _model.in_order(model, inputs))
     if tolerance is None:
         tolerance = 0.1 if any(s.kind == "int8" for s in network.steps) else 1e-3
     if not (tolerance >= 0.0 and 0.0 <= allowed < 1.0):
