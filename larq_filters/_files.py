@@ -25,7 +25,8 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
             raise
         raise type(error)(error.errno, error.strerror, str(path)) from error
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # such as that its folder is a file
+            beside.unlink()
 
 
 def write(path: str | os.PathLike[str], data: bytes) -> None:

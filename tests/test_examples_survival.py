@@ -1,11 +1,15 @@
 """Trainings that are killed, and disks that cannot be written to, with the example of CIFAR-10."""
 
+import argparse
+import importlib
 import json
 import re
 import resource
 import shutil
 import signal
 import subprocess
+
+from larq_filters import _files
 
 import numpy as np
 import pytest
@@ -95,10 +99,39 @@ def test_a_full_disk_is_reported_before_training(small_cifar10, tmp_path):
     assert not (tmp_path / "history.json").exists()
 
 
-def test_too_little_room_for_backups_is_reported_before_training(tmp_path, monkeypatch):
+def surviving_of(monkeypatch):
     monkeypatch.syspath_prepend(str(soak.EXAMPLE.parent))
-    from common import surviving
+    return importlib.import_module("common.surviving")
 
+
+def test_a_file_where_a_folder_should_be(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "history.json"
+    args = argparse.Namespace(output=path, save=None, backup=None, tensorboard=None)
+    with pytest.raises(SystemExit, match="--output: cannot write to"):
+        surviving_of(monkeypatch).check_folders(args)
+    with pytest.raises(NotADirectoryError) as error:
+        _files.write(path, b"")
+    assert error.value.filename == str(path)
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_new_training_takes_no_record_of_another(goes_on, tmp_path, monkeypatch):
+    output = tmp_path / "history.json"
+    output.write_text(json.dumps({"seconds": 99.0, "first_step": {}, "history": {"loss": [1.0]}}))
+    args = argparse.Namespace(output=output, backup=tmp_path / "new", alpha=0.5)
+    history = surviving_of(monkeypatch).History(
+        args, "training", int(goes_on), is_chief=True, goes_on=goes_on
+    )
+    history.on_epoch_end(int(goes_on), {"loss": 2.0})
+    record = json.loads(output.read_text())
+    assert record["arguments"] == {"alpha": 0.5} and ("first_step" in record) == goes_on
+    assert record["history"]["loss"] == ([1.0, 2.0] if goes_on else [2.0])
+    assert (record["seconds"] >= 99.0) == goes_on
+
+
+def test_too_little_room_for_backups_is_reported_before_training(tmp_path, monkeypatch):
+    surviving = surviving_of(monkeypatch)
     model = tf.keras.Sequential([tf.keras.layers.Dense(4, input_shape=(3,))])
     model.compile("sgd")
     surviving.check_room(tmp_path, model)

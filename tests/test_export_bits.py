@@ -286,6 +286,64 @@ REFUSED = {
 }
 
 
+PAD, KERNEL = layers.ZeroPadding2D(1), {**BINARY, "use_bias": False}
+# What is padded, and what reads it: whether it can be written, or else why not.
+PADDED = {
+    "valid": (
+        (5, 7, 6),
+        lambda: [layers.ZeroPadding2D(((0, 2), (1, 0))), conv(5, padding="valid")],
+    ),
+    "valid, strides": ((8, 8, 6), lambda: [PAD, conv(5, padding="valid", strides=2)]),
+    "real, same": ((8, 8, 3), lambda: [PAD, layers.Conv2D(5, 3, strides=2, padding="same")]),
+    "same that adds nothing": (
+        (4, 4, 6),
+        lambda: [PAD, conv(5, 1, padding="same", pad_values=0.0)],
+    ),
+    "1D": ((5, 6), lambda: [layers.ZeroPadding1D(1), lq.layers.QuantConv1D(4, 3, **KERNEL)]),
+}
+TWICE, RESHAPED = "is padded twice", "is reshaped, or read by a dense layer"
+PADDED_WRONG = {
+    "dense on a sequence": ((4, 2), lambda: [layers.ZeroPadding1D(1), layers.Dense(3)], RESHAPED),
+    "binary dense": (
+        (4, 2),
+        lambda: [layers.ZeroPadding1D(1), lq.layers.QuantDense(3, **KERNEL)],
+        RESHAPED,
+    ),
+    "flattened": ((4, 4, 2), lambda: [PAD, layers.Flatten(), layers.Dense(2)], RESHAPED),
+    "other rows": (
+        (4, 4, 2),
+        lambda: [PAD, layers.Reshape((3, 12, 2)), layers.Conv2D(3, 3)],
+        RESHAPED,
+    ),
+    "other rows, binary": ((4, 4, 2), lambda: [PAD, layers.Reshape((3, 12, 2)), conv(3)], ""),
+    "one row": ((4, 4, 2), lambda: [PAD, layers.Reshape((36, 2)), layers.Conv1D(3, 3)], RESHAPED),
+    "same with strides": ((8, 8, 6), lambda: [PAD, conv(5, strides=2, pad_values=0.0)], TWICE),
+    "same of an even kernel": ((7, 5, 6), lambda: [PAD, conv(5, 2, pad_values=0.0)], TWICE),
+    "same": ((8, 8, 6), lambda: [PAD, conv(5)], TWICE),
+    "causal": (
+        (5, 6),
+        lambda: [layers.ZeroPadding1D(1), lq.layers.QuantConv1D(4, 3, padding="causal", **KERNEL)],
+        TWICE,
+    ),
+    "no convolution": ((4, 4, 2), lambda: [PAD], "only convolutions pad here"),
+}
+
+
+@pytest.mark.parametrize("name", PADDED)
+def test_padding_before_a_convolution(name):
+    shape, make = PADDED[name]
+    model = stack(*make(), shape=shape)
+    x = np.random.default_rng(0).normal(size=(6, *shape)).astype("float32")
+    assert bits(model).verify(x, model).unexplained == 0
+
+
+@pytest.mark.parametrize("name", PADDED_WRONG)
+def test_padding_of_something_else_is_refused(name):
+    shape, make, text = PADDED_WRONG[name]
+    model = stack(*make(), shape=shape)
+    assert_one_sentence(lambda: bits(model), ValueError, text)
+
+
 def with_bad_batch_norm(index, value):
     """Batch norm behind a binary layer, with a number of gamma, beta, mean or variance."""
     model = stack(

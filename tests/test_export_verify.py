@@ -99,8 +99,19 @@ OVER = {
     "high": (dict(kernel_size=(3, 1)), (2, 8, 32), False),
     "wide": (dict(kernel_size=(1, 3)), (2, 8, 32), True),
     "ones": (dict(kernel_size=3, pad_values=1.0), (2, 2, 32), True),
+    "ones, odd channels": (dict(kernel_size=3, pad_values=1.0), (4, 4, 5), True),
     "valid": (dict(kernel_size=1, padding="valid"), (1, 1, 32), True),
 }
+
+
+def test_the_reference_takes_no_odd_channels_with_zero_padding():
+    model = stack(Q.QuantConv2D(8, 3, padding="same", **BINARY), shape=(9, 9, 5))
+    exported = convert(model)
+    assert exported.report.engines == ("default", "indirect")
+    x = np.random.default_rng(0).normal(size=(4, 9, 9, 5)).astype("float32")
+    exported.verify(x, model)
+    over = stack(Q.QuantConv2D(8, 3, padding="same", **BINARY), shape=(2, 2, 5))
+    assert_one_sentence(lambda: convert(over), ValueError, "Received: ")
 
 
 @pytest.mark.parametrize("name", OVER)

@@ -1,6 +1,7 @@
 """Files that a training writes: never half of one, and all that it needs to go on when killed."""
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -40,7 +41,8 @@ def check_folders(args: argparse.Namespace) -> None:
                 "make room"
             ) from error
         finally:
-            trial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # such as that the folder is a file
+                trial.unlink()
 
 
 def check_room(folder: pathlib.Path, model: tf.keras.Model) -> None:
@@ -79,6 +81,7 @@ class History(tf.keras.callbacks.Callback):
         epochs: int,
         is_chief: bool,
         earlier: Mapping[str, Any] | None = None,
+        goes_on: bool = False,
     ) -> None:
         super().__init__()
         self.args, self.is_chief = args, is_chief
@@ -102,10 +105,10 @@ class History(tf.keras.callbacks.Callback):
             "seconds": 0.0,
             **(earlier or {}),
         }
-        if args.backup and args.output.exists():  # what was written before it was stopped
+        if goes_on and args.output.exists():  # what was written before it was stopped
             before = json.loads(args.output.read_text("utf-8"))
             self.record |= {k: v for k, v in before.items() if k not in self.record}
-            self.record["seconds"] = before["seconds"]
+            self.record["seconds"] = before.get("seconds", 0.0)
         rows = self.record.get(self.key, {}) if epochs else {}
         self.rows = self.record[self.key] = {key: row[:epochs] for key, row in rows.items()}
         self.before, self.start = self.record["seconds"], time.perf_counter()

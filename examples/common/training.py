@@ -315,7 +315,8 @@ def fit(
     if args.tensorboard and is_chief:
         callbacks.append(tf.keras.callbacks.TensorBoard(args.tensorboard / name))
     epochs_done = start // data.steps_per_epoch
-    history = surviving.History(args, name, epochs_done, is_chief, earlier)
+    goes_on = start > 0 or bool(earlier)
+    history = surviving.History(args, name, epochs_done, is_chief, earlier, goes_on)
     if start >= total:  # there is nothing left to do
         tf.train.Checkpoint(model=model).restore(
             tf.train.latest_checkpoint(folder / "chief")

@@ -96,9 +96,11 @@ class Operator:
         engines = ["indirect", "reference"] if self.groups > 1 else list(_lce.ENGINES)
         if self.options["padding"] != 0 or self.options["pad_values"] != 0:
             return tuple(engines)
-        if self.outputs[0].dtype != "FLOAT32" or self.options["fused_activation_function"]:
-            return ("reference",) if self.options["channels_in"] % 2 == 0 else ()
-        return ("reference",) if self._reaches_over_the_image() else tuple(engines)
+        if self.options["channels_in"] % 2:  # the reference pads with as many +1 as -1
+            engines.remove("reference")
+        is_fused = self.outputs[0].dtype != "FLOAT32" or self.options["fused_activation_function"]
+        only = ("reference",) if is_fused or self._reaches_over_the_image() else tuple(engines)
+        return tuple(engine for engine in engines if engine in only)
 
     def _reaches_over_the_image(self) -> bool:
         """Whether the kernel is larger than the image: zero padding is then corrected wrongly."""

@@ -14,6 +14,7 @@ from larq_filters.export._bits._network import (
     pack,
 )
 from larq_filters.export._bits._nodes import LINES, Graph, Node, plane, refusal
+from larq_filters.export._bits._padding import is_pad, unpadded
 from larq_filters.export._bits._regions import Regions
 
 import numpy as np
@@ -41,11 +42,11 @@ class _Builder:
         for node in self._graph.inputs:
             self._made[id(node)] = self._add_tensor("float", node.shape)
         for node in self._order:
-            if not _is_pad(node) and node.kind != "input" and self._regions.is_root(node):
+            if not is_pad(node) and node.kind != "input" and self._regions.is_root(node):
                 self._made[id(node)] = self._make(node)
         outputs: list[int] = []
         for node, name in zip(self._outputs, self._graph.names[1], strict=True):
-            number = self._made[id(node)]
+            number = self._number(node)
             taken = [self._root(n) for n in range(len(self._graph.inputs))]
             taken += [self._root(n) for n in outputs]
             if self._tensors[number].kind != "float" or self._root(number) in taken:
@@ -88,7 +89,9 @@ class _Builder:
         """The tensor of a node's values."""
         if id(node) not in self._made:
             raise refusal(
-                node.tensor.op, "only convolutions pad here", "put the padding before one"
+                node.tensor.op,
+                "only convolutions pad here",
+                "put the padding before one, and before each one of its own",
             )
         return self._made[id(node)]
 
@@ -188,8 +191,8 @@ class _Builder:
         known, source = node.attributes, node.inputs[0]
         weights, kernel, before, pad = known["weights"], known["kernel"], known["before"], 0
         size = known["in"]
-        if _is_pad(source):
-            source, before, pad = self._unpadded(node, source)
+        if is_pad(source):
+            source, before, pad = unpadded(node, source)
             size = plane(source.shape)
         number = self._number(source)
         rows, columns, channels, filters = weights.shape
@@ -213,17 +216,6 @@ class _Builder:
         name = self._add_array("kernel", pack(np.moveaxis(weights, -1, 0)))
         kind = "binary" if bits else "signs"
         return {"kind": kind, "inputs": (number,), "window": window, "weights": name}
-
-    def _unpadded(self, node: Node, source: Node) -> tuple[Node, tuple[int, int], int]:
-        source = source.inputs[0] if source.kind == "reshape" else source
-        pads, value = source.attributes["pads"], source.attributes["value"]
-        op = source.tensor.op
-        if any(map(any, (pads[0], pads[-1]))) or node.attributes["before"] != (0, 0):
-            raise refusal(op, "it pads other axes than positions, or twice", "pad positions once")
-        if value not in (-1.0, 0.0, 1.0):
-            raise refusal(op, f"it pads with {value:g}", "pad with 1, 0 or -1")
-        above = [int(p[0]) for p in ([[0, 0]] + pads[1:-1])[-2:]]
-        return source.inputs[0], (above[0], above[1]), int(value)
 
     # Integers, and what is folded
 
@@ -291,11 +283,6 @@ class _Builder:
 
         members = self._regions.members(node)
         return _lines.code(node, producer, members, self._add_array, tensor)
-
-
-def _is_pad(node: Node) -> bool:
-    """Whether a node pads; its values are not kept, as a convolution does it on the way."""
-    return node.kind == "pad" or (node.kind == "reshape" and _is_pad(node.inputs[0]))
 
 
 def _is_max(node: Node) -> bool:
