@@ -320,6 +320,16 @@ PADDED_WRONG = {
     "same with strides": ((8, 8, 6), lambda: [PAD, conv(5, strides=2, pad_values=0.0)], TWICE),
     "same of an even kernel": ((7, 5, 6), lambda: [PAD, conv(5, 2, pad_values=0.0)], TWICE),
     "same": ((8, 8, 6), lambda: [PAD, conv(5)], TWICE),
+    "same, real": ((7, 7, 3), lambda: [PAD, layers.Conv2D(5, 3, padding="same")], TWICE),
+    "other channels": (
+        (2, 4, 4, 2),
+        lambda: [
+            layers.ZeroPadding3D(((0, 0), (1, 1), (1, 1))),
+            layers.Reshape((6, 6, 4)),
+            layers.Conv2D(3, 3),
+        ],
+        RESHAPED,
+    ),
     "causal": (
         (5, 6),
         lambda: [layers.ZeroPadding1D(1), lq.layers.QuantConv1D(4, 3, padding="causal", **KERNEL)],

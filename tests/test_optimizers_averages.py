@@ -297,15 +297,23 @@ def test_another_callback_puts_back_what_trains_after_an_interrupt():
     assert_same(weights.seen[-1], expected[-1])
 
 
-def test_weights_that_are_set_after_an_interrupt_stay():
+@pytest.mark.parametrize("then", ["fit", "by hand"])
+def test_weights_that_are_set_after_an_interrupt_stay(then):
     model, _ = interrupted("on_test_batch_end")
     random = np.random.default_rng(0)
     model.set_weights([random.choice([-1.0, 1.0], w.shape) for w in model.get_weights()])
-    given, callback = model.get_weights(), swap()
-    callback.set_model(model)
-    callback.put_in()
-    callback.take_out()
-    assert_same(model.get_weights(), given)
+    given, callback, seen = model.get_weights(), swap(), []
+    if then == "fit":
+        look = keras.callbacks.LambdaCallback(
+            on_train_batch_begin=lambda batch, logs: seen.append(model.get_weights())
+        )
+        fit(model, [callback, look], epochs=1)
+    else:
+        callback.set_model(model)
+        callback.put_in()
+        callback.take_out()
+        seen.append(model.get_weights())
+    assert_same(seen[0], given)
 
 
 def test_an_interrupted_recalibration_changes_nothing(monkeypatch):

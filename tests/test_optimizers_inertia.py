@@ -262,6 +262,18 @@ def test_a_rate_that_warms_up_from_0(name, start):
     assert 0.3 < (after != initial).mean() < 0.7
 
 
+def test_a_filter_that_blocks_constants_starts_once(start):
+    """Its steady output is 0 however long one waits: its state is that of the gradients then."""
+    initial, gradients = start
+    states = []
+    for second in (gradients[1], 2 * gradients[1]):
+        weights = binary_variable(initial)
+        optimizer = FilteredFlip(filter=F.IIR([1.0, -1.0], [1.0, -0.5]))
+        list(steps(optimizer, weights, [gradients[0], second, gradients[2]]))
+        states.append(optimizer.slots(weights)["r0"].numpy())
+    assert np.abs(states[1] - states[0]).max() > 0.1
+
+
 def test_random_weights_start_as_without_inertia(start):
     """Also what is no average: Adam's count of steps, for its bias correction."""
     initial, gradients = start

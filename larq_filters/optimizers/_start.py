@@ -105,11 +105,11 @@ def _beginning(filter: Filter, inertia: float, dtype: tf.DType) -> Callable[...,
         steady, output = filter.steady_state(tf.where(weights < 0, size, -size), now)
         are_finite = [tf.reduce_all(tf.math.is_finite(value)) for value in steady.values()]
         is_silent = ~tf.reduce_all(are_finite) | tf.reduce_all(output == 0)
-        is_stalled = is_silent & tf.reduce_any([False, *(value == 0 for value in now.values())])
+        is_stalled = is_silent & tf.reduce_any([False, *(now[c] == 0 for c in filter.coefficients)])
         is_new = tf.reduce_all([tf.reduce_all(state[slot] == 0) for slot in filter.slots])
         may_start = is_new | (waiting == _LATE)
         is_due = may_start & is_kept & (largest > 0)
-        starts = is_due & ~is_stalled & tf.reduce_all(are_finite)
+        starts = is_due & tf.reduce_all(are_finite)
         begun = {
             slot: tf.where(starts, tf.reshape(tf.cast(steady[slot], value.dtype), [-1]), value)
             for slot, value in state.items()
