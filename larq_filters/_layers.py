@@ -29,6 +29,17 @@ def is_binary(variable: Any) -> bool:
     return getattr(variable, "precision", None) == 1
 
 
+def regularized(model: tf.keras.Model) -> list[str]:
+    """The names of layers with a regularizer on a binary kernel."""
+    return [
+        layer.name
+        for layer in model._flatten_layers()
+        for names in KERNELS
+        if getattr(getattr(layer, names.quantizer, None), "precision", None) == 1
+        and getattr(layer, names.constraint.replace("constraint", "regularizer"), None)
+    ]
+
+
 def layer_name(variable: Any) -> str:
     """The layer that a variable belongs to, by its name: `block/conv` of `block/conv/kernel:0`."""
     return variable.name.rsplit("/", 1)[0]

@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+import warnings
 
 import larq_filters as lqf
 from larq_filters.models import pretrained
@@ -245,7 +246,10 @@ def test_weights_are_read_as_they_were_written(tmp_path):
         ({"weights": "imagenet"}, ["'cifar10'", "weights='imagenet'"]),
         ({"weights": "missing.h5"}, ["no such file", "save_weights", "weights='missing.h5'"]),
         ({"weights": "cifar10", "width": 8}, ["width=16", "width=8"]),
-        ({"weights": "cifar10", "num_classes": 100}, ["num_classes=10", "num_classes=100"]),
+        (
+            {"weights": "cifar10", "num_classes": 100},
+            ["num_classes=10", "include_top=False", "num_classes=100"],
+        ),
         ({"weights": "cifar10", "input_shape": (32, 32, 1)}, ["channels of input_shape=3"]),
     ],
 )
@@ -253,6 +257,16 @@ def test_weights_of_another_network_are_refused(arguments, words):
     with pytest.raises(ValueError) as caught:
         MODELS.BiRealNet20(**arguments)
     assert all(word in str(caught.value) for word in words)
+
+
+def test_images_that_are_divided_already_are_said():
+    images = np.random.default_rng(0).integers(1, 256, (2, 4, 4, 3))
+    with pytest.warns(UserWarning, match="do not divide them by 255. Received: numbers from 0"):
+        MODELS.preprocess_cifar10(images / 255)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for some in (images, images.astype("float32"), 0.0 * images, np.zeros((0, 4, 4, 3))):
+            MODELS.preprocess_cifar10(some)
 
 
 def test_packed_files_that_do_not_exist():

@@ -561,6 +561,12 @@ BAD = {
     "half a step": (lambda: FilteredFlip(decay_steps=0.5), ValueError, "decay_steps=0.5"),
     "decay from 2": (lambda: FilteredFlip(2, decay_steps=10), ValueError, "alpha=2"),
     "not a filter": (lambda: FilteredFlip(filter="ema"), TypeError, "filter='ema'"),
+    "larq's name": (
+        lambda: FilteredFlip(default_optimizer=None),
+        TypeError,
+        "give real_optimizer.",
+    ),
+    "τ by name": (lambda: FilteredFlip(tau=1e-6), TypeError, "give threshold."),
     "legacy": (
         lambda: FilteredFlip(real_optimizer=keras.optimizers.legacy.Adam()),
         TypeError,

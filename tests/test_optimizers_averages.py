@@ -271,6 +271,27 @@ def test_another_model_gets_its_own_averages():
     assert_same(*inside)
 
 
+def test_an_end_that_came_too_early_is_said_after_the_epoch():
+    model, said = make(), []
+    model.compile(FilteredFlip(decay_steps=2, average=16), "mse")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        look = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: said.append(len(caught)))
+        fit(model, [swap(), look])
+    assert said == [1, 1] and "To train on, compile with a new optimizer" in str(caught[0].message)
+
+
+@pytest.mark.parametrize("make_callback", [swap, lqf.callbacks.FlipRatio])
+def test_a_regularizer_on_bits_is_said(make_callback):
+    layer = exact.lq.layers.QuantDense(
+        4, kernel_quantizer="ste_sign", kernel_regularizer="l2", input_shape=(12,), name="bad"
+    )
+    model = keras.Sequential([layer])
+    model.compile(FilteredFlip(average=16), "mse")
+    with pytest.warns(UserWarning, match=r"pushes every bit to flip.*\['bad'\]"):
+        make_callback().set_model(model)
+
+
 def interrupted(hook):
     """A network whose first validation was interrupted, and what it was trained to."""
 

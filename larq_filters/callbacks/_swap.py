@@ -6,7 +6,7 @@ from collections.abc import Iterable, MutableMapping
 from typing import Any, NamedTuple
 
 from larq_filters._warnings import warn
-from larq_filters.callbacks._around import callbacks_of
+from larq_filters.callbacks._around import callbacks_of, warn_of_regularizers
 from larq_filters.callbacks._batch_norm import RecalibrateBatchNorm
 from larq_filters.optimizers import FilteredFlip
 
@@ -82,6 +82,7 @@ class SwapAverages(tf.keras.callbacks.Callback):
                 "SwapAverages needs an optimizer that keeps averages: compile with "
                 f"FilteredFlip(average=16). Received: optimizer={optimizer or model.optimizer!r}"
             )
+        warn_of_regularizers(model)
         self._optimizer = optimizer
 
     def put_in(self) -> None:
@@ -165,6 +166,7 @@ class SwapAverages(tf.keras.callbacks.Callback):
     @override
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Puts the averages in place for the callbacks that follow, if asked to."""
+        self._optimizer.warn_if_ended()
         self._optimizer.recalibrates_at = self._steps()
         if self.swap_on_epoch:
             self.put_in()

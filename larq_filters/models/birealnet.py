@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from larq_filters._warnings import warn
 from larq_filters.models import pretrained
 from larq_filters.models._common import Quantizers, batch_norm, classifier
 
@@ -184,6 +185,9 @@ def preprocess_cifar10(images: Any) -> Any:
         float32 of the same shape, an array for an array and else a tensor: (x − mean)/deviation,
         with mean and deviation of CIFAR-10's training images.
 
+    Warns:
+        UserWarning: An array of floats has no number above 1, as if it were already divided by 255.
+
     Example:
         >>> lqf.models.preprocess_cifar10(np.full((1, 1, 3), 255)).round(1)
         array([[[2.1, 2.1, 2.1]]], dtype=float32)
@@ -191,7 +195,13 @@ def preprocess_cifar10(images: Any) -> Any:
     if tf.is_tensor(images):
         return (tf.cast(images, tf.float32) - CIFAR10_MEAN) / CIFAR10_STD
     mean, std = np.asarray([CIFAR10_MEAN, CIFAR10_STD], "float32")
-    return (np.asarray(images, "float32") - mean) / std
+    images = np.asarray(images)
+    if images.dtype.kind == "f" and 0.0 < images.max(initial=0.0) <= 1.0:
+        warn(
+            "preprocess_cifar10 takes numbers from 0 to 255: do not divide them by 255. Received: "
+            f"numbers from {images.min():g} to {images.max():g}"
+        )
+    return (images.astype("float32") - mean) / std
 
 
 def _imagenet_net(

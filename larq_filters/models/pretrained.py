@@ -11,6 +11,7 @@ import tensorflow as tf
 
 __all__ = ["packed_file"]
 
+_WAYS = {"num_classes": ", take include_top=False and add a layer of your own"}
 FOLDER = pathlib.Path(__file__).parent / "weights"
 
 
@@ -43,7 +44,7 @@ def check(weights: Any, dataset: str, needs: dict[str, tuple[Any, Any]]) -> None
         if value != trained:
             raise ValueError(
                 f"the weights '{dataset}' are of a network with {name}={trained!r}. Leave it at "
-                f"that, or take weights=None. Received: {name}={value!r}"
+                f"that{_WAYS.get(name, '')}, or take weights=None. Received: {name}={value!r}"
             )
 
 

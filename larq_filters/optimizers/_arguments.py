@@ -53,6 +53,12 @@ _TRANSLATED = {
     "decay": "`decay_steps` makes alpha decay to 0, and alpha takes any schedule of Keras",
     "ema_momentum": _AVERAGE,
 }
+_OTHER_NAMES = {  # as other projects, and people, call an argument
+    **dict.fromkeys(("default_optimizer", "fp_optimizer", "optimizer"), "real_optimizer"),
+    "tau": "threshold",
+    **dict.fromkeys(("steps", "total_steps"), "decay_steps"),
+    "epochs": "decay_steps, which is epochs times steps per epoch",
+}
 
 
 def threshold(value: Any) -> Coefficient:
@@ -144,6 +150,10 @@ def seed(value: Any) -> int:
 def no_magnitude(kwargs: Mapping[str, Any]) -> None:
     """Refuses arguments of Keras optimizers that binary weights lack, and translates them."""
     for name, value in kwargs.items():
+        if name in _OTHER_NAMES:
+            raise TypeError(
+                f"FilteredFlip has no `{name}`: give {_OTHER_NAMES[name]}. Received: {name}={value}"
+            )
         is_set = value is not None if name in ("learning_rate", "lr") else bool(value)
         reason = _TRANSLATED.get(name) or (_NO_MAGNITUDE.get(name) if is_set else None)
         if reason is not None:

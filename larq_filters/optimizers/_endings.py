@@ -72,6 +72,6 @@ class Endings(Coefficients):
             warn(
                 f"{names} had decayed to 0 before training ended, and no weight"
                 f"{layers} flips after that: decay_steps is the number of steps of the whole "
-                f"training, epochs times steps per epoch. Received: {steps} steps of training, "
-                f"{given}",
+                "training, epochs times steps per epoch. To train on, compile with a new "
+                f"optimizer. Received: {steps} steps of training, {given}",
             )
