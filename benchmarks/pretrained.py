@@ -27,9 +27,8 @@ from larq_compute_engine.tflite.python.interpreter import Interpreter
 from support import machine
 from support.examples import cifar10, quickstart
 
-SHOWN = (  # of the arguments of examples/cifar10.py, those that decide what is trained
-    *("width", "epochs", "alpha", "gamma", "teacher", "recalibrate", "seed", "mixed_precision"),
-)
+# Of the arguments of examples/cifar10.py, those that decide what is trained.
+SHOWN = ("width", "epochs", "alpha", "gamma", "teacher", "recalibrate", "seed", "mixed_precision")
 
 
 class Trained(NamedTuple):

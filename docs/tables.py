@@ -47,7 +47,6 @@ FRONT = {  # in accuracy_cifar10/: what README calls it
 }
 LENGTHS = ("short", "medium", "long")  # of trainings in untuned.py
 LONG = "accuracy_cifar10_epochs60_recalibrate20_mixed_bfloat16"  # the folder of long trainings
-DISTILLED = "cifar10_60_distilled"  # one more of these, by examples/cifar10.py
 
 
 def table(heads: list[str], rows: list[list[str]]) -> str:
@@ -237,8 +236,6 @@ def long_trainings() -> str:
         for path in sorted((report.RESULTS / LONG).glob("*.json"))
         for record in [report.read(f"{LONG}/{path.stem}")]
     }
-    if (report.RESULTS / f"{DISTILLED}.json").exists():
-        found["the same filter, distilled from ResNet-20"] = report.read(DISTILLED)
     seen = (10, 20, 30, 40, 50, 60)
     rows = []
     for name, record in found.items():

@@ -53,7 +53,7 @@ def regrets(folder: pathlib.Path) -> dict[str, dict[Cell, dict[int, float]]]:
             means = [statistics.mean(row.values()) for (_, n), row in known.items() if n == epochs]
             for name in ROWS:
                 row = known.get((name, epochs), {})
-                if row:  # so there are means
+                if row:
                     cell = Cell(path.stem, epochs, length)
                     found[name][cell] = {seed: max(means) - one for seed, one in row.items()}
     return {name: cells for name, cells in found.items() if cells}
