@@ -33,10 +33,20 @@ def regularized(model: tf.keras.Model) -> list[str]:
     """The names of layers with a regularizer on a binary kernel."""
     return [
         layer.name
+        for layer, names in binary_kernels(model)
+        if getattr(layer, names.constraint.replace("constraint", "regularizer"), None)
+    ]
+
+
+def binary_kernels(
+    model: tf.keras.Model,
+) -> list[tuple[tf.keras.layers.Layer, KernelNames]]:
+    """The layers with a 1-bit kernel quantizer, once for each of these; also before `build`."""
+    return [
+        (layer, names)
         for layer in model._flatten_layers()
         for names in KERNELS
         if getattr(getattr(layer, names.quantizer, None), "precision", None) == 1
-        and getattr(layer, names.constraint.replace("constraint", "regularizer"), None)
     ]
 
 

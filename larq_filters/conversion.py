@@ -204,12 +204,7 @@ def _check_latent(model: tf.keras.Model, kernels: list["_Latent"]) -> float | No
 
 
 def _binary_kernels(model: tf.keras.Model) -> list[_Latent]:
-    return [
-        _Latent(layer, *names)
-        for layer in model._flatten_layers()
-        for names in _layers.KERNELS
-        if getattr(getattr(layer, names.quantizer, None), "precision", None) == 1
-    ]
+    return [_Latent(layer, *names) for layer, names in _layers.binary_kernels(model)]
 
 
 def _check_quantizers(kernels: list[_Latent]) -> None:
