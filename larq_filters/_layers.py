@@ -4,6 +4,8 @@ import copy
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from larq_filters._warnings import warn
+
 import numpy as np
 import tensorflow as tf
 
@@ -29,13 +31,18 @@ def is_binary(variable: Any) -> bool:
     return getattr(variable, "precision", None) == 1
 
 
-def regularized(model: tf.keras.Model) -> list[str]:
-    """The names of layers with a regularizer on a binary kernel."""
-    return [
+def warn_of_regularizers(model: tf.keras.Model) -> None:
+    """Warns where a regularizer pulls at binary weights; an optimizer alone does not see it."""
+    layers = [
         layer.name
         for layer, names in binary_kernels(model)
         if getattr(layer, names.constraint.replace("constraint", "regularizer"), None)
     ]
+    if layers:
+        warn(
+            "a regularizer on a binary kernel pushes every bit to flip, as ±1 cannot shrink: leave "
+            f"it out. Received: a kernel regularizer in the layers {layers}"
+        )
 
 
 def binary_kernels(

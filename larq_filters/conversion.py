@@ -48,6 +48,7 @@ def to_latent_free(model: tf.keras.Model) -> tf.keras.Model:
         UserWarning: A kernel quantizer scales its output (`magnitude_aware_sign`). The new kernel
             has no scale, so predictions differ until training adapts the next layer, usually a
             batch norm.
+        UserWarning: A binary kernel has a regularizer. It stays, and pushes every bit to flip.
         UserWarning: A layer of your own makes larq layers in its code. When it is saved and loaded,
             that code makes latent kernels again. They hold the same ±1.
 
@@ -68,6 +69,7 @@ def to_latent_free(model: tf.keras.Model) -> tf.keras.Model:
     clone = _layers.clone(model)
     for kernel in _binary_kernels(clone):
         _drop_latent(kernel)
+    _layers.warn_of_regularizers(clone)
     _check_config(clone)
     return clone
 

@@ -671,6 +671,9 @@ def test_repr_says_what_it_is():
     assert repr(optimizer) == (
         "FilteredFlip(filter=EMA(alpha=0.5), threshold=0.25, real_optimizer='SGD')"
     )
+    options = {"inertia": 0.0, "average": 16.0, "state_dtype": "bfloat16"}
+    given = ", ".join(f"{name}={value!r}" for name, value in options.items())
+    assert repr(FilteredFlip(**options)).endswith(f"real_optimizer='Adam', {given})")
 
 
 def test_whole_numbers_of_any_kind():

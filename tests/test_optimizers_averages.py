@@ -290,6 +290,8 @@ def test_a_regularizer_on_bits_is_said(make_callback):
     model.compile(FilteredFlip(average=16), "mse")
     with pytest.warns(UserWarning, match=r"pushes every bit to flip.*\['bad'\]"):
         make_callback().set_model(model)
+    with pytest.warns(UserWarning, match=r"pushes every bit to flip.*\['bad'\]"):
+        lqf.conversion.to_latent_free(model)
 
 
 def interrupted(hook):

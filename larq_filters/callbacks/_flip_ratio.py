@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from larq_filters import _layers
 from larq_filters._warnings import warn
-from larq_filters.callbacks._around import callbacks_of, warn_of_regularizers
+from larq_filters.callbacks._around import callbacks_of
 from larq_filters.optimizers import FilteredFlip
 
 import tensorflow as tf
@@ -80,7 +80,7 @@ class FlipRatio(tf.keras.callbacks.Callback):
                 'larq.context.metrics_scope(["flip_ratio"]). '
                 f"Received: optimizer={type(model.optimizer).__name__}"
             )
-        warn_of_regularizers(model)
+        _layers.warn_of_regularizers(model)
         self._optimizer = optimizer
         if not optimizer.count_flips:
             optimizer.count_flips = True

@@ -5,8 +5,9 @@ import weakref
 from collections.abc import Iterable, MutableMapping
 from typing import Any, NamedTuple
 
+from larq_filters import _layers
 from larq_filters._warnings import warn
-from larq_filters.callbacks._around import callbacks_of, warn_of_regularizers
+from larq_filters.callbacks._around import callbacks_of
 from larq_filters.callbacks._batch_norm import RecalibrateBatchNorm
 from larq_filters.optimizers import FilteredFlip
 
@@ -82,7 +83,7 @@ class SwapAverages(tf.keras.callbacks.Callback):
                 "SwapAverages needs an optimizer that keeps averages: compile with "
                 f"FilteredFlip(average=16). Received: optimizer={optimizer or model.optimizer!r}"
             )
-        warn_of_regularizers(model)
+        _layers.warn_of_regularizers(model)
         self._optimizer = optimizer
 
     def put_in(self) -> None:

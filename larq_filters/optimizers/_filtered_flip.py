@@ -181,13 +181,7 @@ class FilteredFlip(Kept, Saving, tf.keras.optimizers.Optimizer):
         self._given = self._no_dependency(given)
         self._create_coefficients(given)
         self._binaries = self._no_dependency(
-            Binaries(
-                self._inertia,
-                self._state_dtype,
-                self._seed,
-                self.jit_compile,
-                self._var_key,
-            )
+            Binaries(self._inertia, self._state_dtype, self._seed, self.jit_compile, self._var_key)
         )
         self._averages = self._no_dependency(Averages(self._average, self._var_key))
         self.count_flips = False
@@ -196,9 +190,12 @@ class FilteredFlip(Kept, Saving, tf.keras.optimizers.Optimizer):
         changed = self._changed() if tf.executing_eagerly() else {}  # in a graph, as it was made
         own = {**self._given, **changed}
         ratio = f"flip_ratio={call(own[RATIO])}, " if RATIO in own else ""
+        options = {n: getattr(self, f"_{n}") for n in ("inertia", "average", "state_dtype")}
+        given = "".join(f", {name}={o!r}" for name, o in options.items() if o is not None)
         return (
             f"{type(self).__name__}({ratio}filter={self.filter if changed else self._filters!r}, "
-            f"threshold={call(own['threshold'])}, real_optimizer={self._real_optimizer.name!r})"
+            f"threshold={call(own['threshold'])}, real_optimizer={self._real_optimizer.name!r}"
+            f"{given})"
         )
 
     # Hyperparameters
