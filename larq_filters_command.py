@@ -109,16 +109,22 @@ def importing_quietly() -> Iterator[None]:
 def _add_explain(commands: Any) -> None:
     parser = commands.add_parser(
         "explain",
-        help="show the filter that a latent SGD recipe is, and what each hyperparameter does",
-        description="Explains SGD on latent weights as a filter over gradients.",
+        help="show the filter that a latent recipe is, and what each hyperparameter does",
+        description="Explains SGD or Adam on latent weights as a filter over gradients.",
     )
+    sgd = parser.add_argument_group("only of SGD").add_argument
+    adam = parser.add_argument_group("only of Adam").add_argument
     add = parser.add_argument
+    add("--optimizer", choices=["sgd", "adam"], default="sgd", help="default: sgd")
     add("--learning-rate", type=float, required=True, help="learning rate η")
-    add("--momentum", type=float, default=0.0, help="momentum β (default 0)")
     add("--weight-decay", type=float, default=0.0, help="weight decay λ (default 0)")
-    add("--nesterov", action="store_true", help="Nesterov momentum")
-    add("--coupled", action="store_true", help="PyTorch's weight decay instead of Keras'")
-    add("--dampening", type=float, default=0.0, help="PyTorch's dampening (default 0)")
+    sgd("--momentum", type=float, help="momentum β (default 0)")
+    sgd("--nesterov", action="store_true", default=None, help="Nesterov momentum")
+    sgd("--coupled", action="store_true", default=None, help="PyTorch's weight decay, not Keras'")
+    sgd("--dampening", type=float, help="PyTorch's dampening (default 0)")
+    adam("--beta-1", type=float, help="β₁, of the average of gradients (default 0.9)")
+    adam("--beta-2", type=float, help="β₂, of the average of their squares (default 0.999)")
+    adam("--epsilon", type=float, help="ε (default 1e-7)")
     add("--clip", type=float, help="bound of the latent weights; larq's weight_clip has 1")
     add("--epochs", type=float, help="length of the training; needs --steps-per-epoch")
     add("--steps-per-epoch", type=float, help="prints times in epochs, too")

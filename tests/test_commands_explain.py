@@ -4,11 +4,13 @@ import os
 import subprocess
 import sys
 
+from larq_filters import recipes
 from larq_filters_command import main
 
 import pytest
 from PIL import Image
 
+ADAM = ("--optimizer", "adam", "--learning-rate", "1e-3")
 PAPER = ("--learning-rate", "0.1", "--weight-decay", "1e-4", "--momentum", "0.9")
 
 
@@ -56,6 +58,16 @@ def test_explain_coupled_decay_and_schedule(call):
     assert "Nesterov momentum adds a zero" in text and "saturates at ±1" in text
 
 
+def test_explain_adam(call, tmp_path):
+    picture = tmp_path / "out.png"
+    options = ("--beta-1", "0.8", "--beta-2", "0.95", "--epsilon", "1e-3", "--clip", 1)
+    code, out, _ = call("explain", *ADAM, *options, "--weight-decay", "0.1", "--plot", picture)
+    assert code == 0 and picture.exists()
+    recipe = recipes.Adam(1e-3, 0.8, 0.95, 1e-3, 1.0, weight_decay=0.1)
+    assert out.startswith(str(recipe.explain(print_fn=None)))
+    assert "over g/√v" in out and all(len(line) <= 80 for line in out.splitlines()[:-3])
+
+
 @pytest.mark.parametrize(
     "arguments, text",
     [
@@ -67,6 +79,9 @@ def test_explain_coupled_decay_and_schedule(call):
         (["--learning-rate", "1", "--plot", "out.what"], "what"),
         (["--learning-rate", "1", "--plot", "out"], "the ending of a kind of picture"),
         (["--learning-rate", "1", "--epochs", "inf", "--steps-per-epoch", "9"], "are finite"),
+        (["--learning-rate", "1", "--beta-1", "0"], "--beta-1 is not of --optimizer sgd"),
+        ([*ADAM, "--nesterov"], "--nesterov is not of --optimizer adam, which has --beta-1"),
+        ([*ADAM, "--beta-2", "1"], "beta_2"),
     ],
 )
 def test_explain_refuses(arguments, text, call, tmp_path, monkeypatch):

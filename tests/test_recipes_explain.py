@@ -1,14 +1,13 @@
 """Every number that `recipes.explain` prints, against latent SGD simulated in float64."""
 
 import json
-import re
 
 import larq_filters as lqf
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import assert_one_sentence
+from helpers import assert_one_sentence, found, near
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from reference import keras_sgd, torch_sgd
@@ -51,19 +50,6 @@ def impulse_response(recipe, steps):
 def rows(recipe, **arguments):
     explanation = explain(**recipe, **arguments, print_fn=None)
     return {row.name: row.effect for row in explanation.hyperparameters}
-
-
-def found(pattern, text):
-    """The numbers in a text: at least one."""
-    match = re.search(pattern, text)
-    assert match, text
-    numbers = [float(group.replace(",", "").rstrip(".")) for group in match.groups()]
-    return numbers if len(numbers) > 1 else numbers[0]
-
-
-def near(value):
-    """Equal but for the three digits that a text has."""
-    return pytest.approx(value, rel=6e-3)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)

@@ -1,4 +1,4 @@
-"""`larq-filters explain`: the filter that a latent SGD recipe is."""
+"""`larq-filters explain`: the filter that a latent recipe is."""
 
 import argparse
 import math
@@ -13,16 +13,9 @@ import tensorflow as tf
 def run(args: argparse.Namespace) -> int:
     """Prints the table, and draws the picture if asked for; 1 if the recipe is refused."""
     try:
-        recipe = recipes.SGD(
-            _rate(args),
-            args.momentum,
-            args.weight_decay,
-            args.nesterov,
-            not args.coupled,
-            dampening=args.dampening,
-            clip=args.clip,
+        explanation = _recipe(args).explain(
+            steps=_steps(args), steps_per_epoch=args.steps_per_epoch
         )
-        explanation = recipe.explain(steps=_steps(args), steps_per_epoch=args.steps_per_epoch)
         if args.plot is not None:
             if not args.plot.suffix:
                 raise ValueError(
@@ -33,12 +26,38 @@ def run(args: argparse.Namespace) -> int:
             with _files.replaced(args.plot) as beside:
                 figure.savefig(beside, dpi=100)
             print(f"\nThe picture is in {args.plot}.")
-            if explanation.linear != explanation.filter:
+            if explanation.optimizer == "Adam":
+                print("It shows the filter over g/√v, without clipping, at the largest rate.")
+            elif explanation.linear != explanation.filter:
                 print("It shows the filter without clipping, at the largest learning rate.")
     except (ImportError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+_OF_SGD = ("momentum", "nesterov", "coupled", "dampening")
+_OF_ADAM = ("beta_1", "beta_2", "epsilon")
+
+
+def _recipe(args: argparse.Namespace) -> recipes.SGD | recipes.Adam:
+    own, others = (_OF_SGD, _OF_ADAM) if args.optimizer == "sgd" else (_OF_ADAM, _OF_SGD)
+    for name in others:
+        if getattr(args, name) is not None:
+            options = ", ".join(map(_option, own))
+            raise ValueError(
+                f"{_option(name)} is not of --optimizer {args.optimizer}, which has {options}. "
+                f"Received: {_option(name)} {getattr(args, name)}"
+            )
+    given = {name: getattr(args, name) for name in own if getattr(args, name) is not None}
+    given |= {"weight_decay": args.weight_decay, "clip": args.clip}
+    if args.optimizer == "adam":
+        return recipes.Adam(_rate(args), **given)
+    return recipes.SGD(_rate(args), decoupled=not given.pop("coupled", False), **given)
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _steps(args: argparse.Namespace) -> int | None:

@@ -1,9 +1,13 @@
 """Adam on latent weights: the class, and functions that call it."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 from larq_filters._numbers import Coefficient, below_one, not_negative, times
 from larq_filters.filters import Cascade, Filter, Integrator, NormalizedEMA
+from larq_filters.recipes._explain_adam import explanation_of_adam
+from larq_filters.recipes._explain_text import Explanation
 from larq_filters.recipes._form import State
 
 import numpy as np
@@ -11,7 +15,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Adam:
-    r"""Adam on latent weights: its equivalent filter, and its state.
+    r"""Adam on latent weights: its equivalent filter, its state, and what its numbers do.
 
     m and v are averages of g and g² divided by their bias; w_t = (1 − ηλ)w_{t−1} − η·m/(√v + ε),
     held within ± `clip`. This is a `NormalizedEMA` followed by an `Integrator`. It is not linear,
@@ -37,6 +41,8 @@ class Adam:
         ('0.m', '0.v', '1.y')
         >>> recipe.state(np.array([0.5]))["1.y"].tolist()
         [-0.5]
+        >>> recipe.explain(print_fn=None).hyperparameters[-1].effect
+        'Scaling all gradients by k equals dividing ε by k.'
 
     Source:
         Kingma, Ba, "Adam: A Method for Stochastic Optimization", 2015.
@@ -82,6 +88,19 @@ class Adam:
     ) -> State:
         """The state of `filter` for given latent weights; see `adam_state`."""
         return adam_state(latent, m, v, steps=steps)
+
+    def explain(
+        self,
+        *,
+        steps: int | None = None,
+        steps_per_epoch: float | None = None,
+        print_fn: Callable[[str], Any] | None = print,
+    ) -> Explanation:
+        """What each of its numbers does; arguments as of `larq_filters.recipes.explain`."""
+        explanation = explanation_of_adam(self, steps, steps_per_epoch)
+        if print_fn is not None:
+            print_fn(str(explanation))
+        return explanation
 
 
 def from_adam(

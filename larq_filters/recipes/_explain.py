@@ -24,6 +24,7 @@ def explanation_of(recipe: Form, steps: int | None, steps_per_epoch: float | Non
     turn = max(abs(np.angle(1.0 - share)) for share in (slow, fast))
     factors = {"learning_rate": 2.0, "initial_weights": 2.0}
     explanation = Explanation(
+        optimizer="SGD",
         filter=recipe.filter,
         linear=dataclasses.replace(recipe, learning_rate=response.rate, clip=None).filter,
         alpha=None if ringing else slow.real,
@@ -35,6 +36,7 @@ def explanation_of(recipe: Form, steps: int | None, steps_per_epoch: float | Non
         forgotten_after=response.forgotten_after(),
         remaining=None if steps is None else response.remaining(steps),
         steps_per_epoch=steps_per_epoch,
+        largest_rate=response.rate,
         changes_nothing=factors
         | ({"weight_decay": 0.5} if recipe.weight_decay else {})
         | ({"clip": 2.0} if recipe.clip is not None else {}),

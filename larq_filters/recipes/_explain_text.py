@@ -11,7 +11,7 @@ from larq_filters._text import WIDTH, html_table, table
 from larq_filters.filters import Filter
 from larq_filters.recipes._response import Response
 
-_EQUIVALENT = "SGD on latent weights is equivalent to this filter over the gradients:"
+_EQUIVALENT = "on latent weights is equivalent to this filter over the gradients:"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +31,10 @@ class Hyperparameter:
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-    """A latent SGD recipe as a filter; `print` shows it as a table of 80 columns.
+    """A latent recipe as a filter; `print` shows it as a table of 80 columns.
 
-    With a schedule, α and the numbers that depend on it are for the largest learning rate.
+    With a schedule, α and the numbers that depend on it are for the largest learning rate. Of Adam,
+    they are those of its filter over g/√v.
 
     Example:
         >>> recipe = lqf.recipes.explain(0.1, 0.9, 1e-4, print_fn=None)
@@ -41,10 +42,13 @@ class Explanation:
         (1e-05, 0.1)
     """
 
+    optimizer: str
+    """'SGD' or 'Adam'."""
     filter: Filter
-    """The result of `recipes.from_sgd`."""
+    """The result of `recipes.from_sgd` or `from_adam`."""
     linear: Filter
-    """The same without clipping, at the largest learning rate, which has a transfer function."""
+    """The same without clipping, at the largest learning rate, which has a transfer function. Of
+    Adam, without its division by √v, too."""
     alpha: float | None
     """Share per step of the slow stage. 0 if it forgets nothing, None with complex poles."""
     gamma: float | None
@@ -64,10 +68,12 @@ class Explanation:
     """Share of the initial weights that is left after `steps`, or None without `steps`."""
     steps_per_epoch: float | None
     """Steps per epoch, to print times in epochs, or None."""
+    largest_rate: float
+    """The learning rate, or the largest of a schedule."""
     changes_nothing: dict[str, float]
     """Factors by hyperparameter. All of them together change no binary weight in any step."""
     hyperparameters: tuple[Hyperparameter, ...] = dataclasses.field(repr=False)
-    """The seven, in the order of the table."""
+    """All of the recipe, in the order of the table."""
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values; poles as real and imaginary part."""
@@ -95,10 +101,21 @@ class Explanation:
             str(self.filter), WIDTH, initial_indent="  ", subsequent_indent="    "
         )
         last = textwrap.wrap(self._redundant(), WIDTH)
-        return "\n".join([_EQUIVALENT, *equivalent, "", head, "-" * WIDTH, *body, "", *last])
+        return "\n".join(
+            [
+                f"{self.optimizer} {_EQUIVALENT}",
+                *equivalent,
+                "",
+                head,
+                "-" * WIDTH,
+                *body,
+                "",
+                *last,
+            ]
+        )
 
     def _repr_html_(self) -> str:
-        above = html.escape(f"{_EQUIVALENT} {self.filter}")
+        above = html.escape(f"{self.optimizer} {_EQUIVALENT} {self.filter}")
         return f"<p>{above}</p>{html_table(self._rows(), (1, 1, 1), self._redundant())}"
 
     def _rows(self) -> list[tuple[str, str, str]]:
@@ -117,37 +134,34 @@ def sentences(
     e, recipe = explanation, response.recipe
     decay, beta, clip = recipe.weight_decay, recipe.momentum, recipe.clip
 
-    def time(n: float) -> str:
-        epochs = f" ({_number(n / e.steps_per_epoch)} epochs)" if e.steps_per_epoch else ""
-        return f"{_number(n)} steps{epochs}"
-
-    training = f"After all {_number(steps or 0)} steps"
+    training = f"After all {number(steps or 0)} steps"
     left = "" if e.remaining is None else f"{100.0 * abs(e.remaining):.3g} % of it is left."
     if decay == 0.0:
         text = "Never forgotten: without weight decay, the filter keeps its start."
     elif e.forgotten_after == math.inf:
         text = f"Not forgotten. {training}, {left}"
     else:
-        text = f"Counts for {time(e.forgotten_after)}, until it is below 1 % of its size."
+        text = f"Counts for {time(e.forgotten_after, e)}, until it is below 1 % of its size."
         text += f" {training}, {left}" if left else ""
     yield Hyperparameter("initialization", "w₀", text)
 
     at_most = " at most" if response.varies else ""
     ringing = ""
     if e.ringing_period is not None:
-        ringing = f"rings with a period of {time(e.ringing_period)}"
+        ringing = f"rings with a period of {time(e.ringing_period, e)}"
     if decay == 0.0:
         text = "It scales the filter's output, and only the sign of the output counts."
     elif e.alpha is None:
         text = (
             f"With the weight decay, it makes the poles complex. The filter {ringing} and "
-            f"forgets a gradient with a time constant of {time(e.alpha_time_constant)}."
+            f"forgets a gradient with a time constant of {time(e.alpha_time_constant, e)}."
         )
     else:
         text = (
             f"{'With the weight decay, it gives α' if recipe.coupled else 'α = ηλ'} = {e.alpha:.3g}"
             f"{at_most}: "
-            f"the filter forgets a gradient with a time constant of {time(e.alpha_time_constant)}."
+            "the filter forgets a gradient with a time constant of "
+            f"{time(e.alpha_time_constant, e)}."
         )
     text += f" Apart from that, it only matters relative to w₀{' and the clip' if clip else ''}."
     yield Hyperparameter("learning rate", f"η = {response.rate:g}{at_most}", text)
@@ -189,7 +203,7 @@ def sentences(
     else:
         text = (
             f"{'It gives γ' if recipe.coupled else 'γ = 1 − β'} = {e.gamma:.3g}: gradients are "
-            f"first averaged with a time constant of {time(e.gamma_time_constant)}."
+            f"first averaged with a time constant of {time(e.gamma_time_constant, e)}."
         )
         if ringing:
             text += f" The filter {ringing}."
@@ -213,7 +227,14 @@ def sentences(
     yield Hyperparameter("scaling", "of weights", text)
 
 
-def _number(value: float) -> str:
+def time(steps: float, explanation: Explanation) -> str:
+    """So many steps, and how many epochs these are if that is known."""
+    per_epoch = explanation.steps_per_epoch
+    epochs = f" ({number(steps / per_epoch)} epochs)" if per_epoch else ""
+    return f"{number(steps)} steps{epochs}"
+
+
+def number(value: float) -> str:
     """Three digits, or all before the point if those are more."""
     return f"{value:,.0f}" if abs(value) >= 1000.0 else f"{value:.3g}"
 

@@ -1,5 +1,6 @@
 """What several test modules share."""
 
+import re
 import socket
 
 import larq_filters as lqf
@@ -76,3 +77,16 @@ def free_addresses(**tasks):
         for one in some:
             one.close()
     return cluster
+
+
+def found(pattern, text):
+    """The numbers in a text: at least one."""
+    match = re.search(pattern, text)
+    assert match, text
+    numbers = [float(group.replace(",", "").rstrip(".")) for group in match.groups()]
+    return numbers if len(numbers) > 1 else numbers[0]
+
+
+def near(value):
+    """Equal but for the three digits that a text has."""
+    return pytest.approx(value, rel=6e-3)
