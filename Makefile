@@ -41,7 +41,7 @@ test-oldest: .venv-oldest/$(STAMP)
 soak: .venv/$(STAMP)
 	timeout 600 .venv/bin/python tests/support/soak.py
 
-# The short benchmarks, in under ten minutes, and the tables of docs/results.md.
+# The short benchmarks, in under ten minutes, and the tables of all pages.
 benchmark: .venv/$(STAMP)
 	.venv/bin/python benchmarks/optimizer_step.py
 	.venv/bin/python benchmarks/memory.py
@@ -52,6 +52,7 @@ benchmark: .venv/$(STAMP)
 	.venv/bin/python benchmarks/bits_latency.py
 	.venv/bin/python benchmarks/fine_tuning.py
 	.venv/bin/python benchmarks/report.py
+	.venv/bin/python docs/tables.py
 
 # The pages, in build/docs/index.html; a warning is an error.
 docs: .venv/$(STAMP)

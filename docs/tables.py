@@ -158,12 +158,15 @@ def inertia() -> str:
     record = report.read("fine_tuning")
     rows = []
     for value, row in record["rows"].items():
-        pairs = zip(row["before"], row["after"], strict=True)
-        changes = [100 * (after - before) for before, after in pairs]
-        change = f"{statistics.mean(changes):+.1f} ± {statistics.stdev(changes):.1f} points"
-        kept, random = percent(row["kept"]), percent(record["from_random"][value])
-        rows.append([f"{float(value):g}", f"{kept} %", change, f"{random} %"])
-    heads = [f"bits kept after {record['steps']} steps", "change of accuracy"]
+        cells = []
+        for look, kept in row["kept"].items():
+            pairs = zip(record["before"], row["after"][look], strict=True)
+            changes = [100 * (after - before) for before, after in pairs]
+            change = f"{statistics.mean(changes):+.1f} ± {statistics.stdev(changes):.1f} points"
+            cells += [f"{percent(kept)} %", change]
+        rows.append([f"{float(value):g}", *cells, f"{percent(record['from_random'][value])} %"])
+    looks = record["rows"]["0.0"]["kept"]
+    heads = [head for n in looks for head in (f"bits kept after {n} steps", "change of accuracy")]
     return table(["`inertia`", *heads, "accuracy of a training from random weights"], rows)
 
 

@@ -294,6 +294,17 @@ def test_steps_are_checked(space):
         assert_one_sentence(call, ValueError, "a whole number from 20 on")
 
 
+@pytest.mark.parametrize("space", [tuning.filtered_flip, tuning.latent_sgd])
+def test_the_real_optimizer_of_a_space_decays_with_it(space):
+    """As that of `FilteredFlip(decay_steps=)` does, whatever decay was drawn."""
+    hp = tuning.HyperParameters()
+    hp.values = {"alpha_decay": "constant", "learning_rate_decay": "constant"}
+    optimizer = space(hp, steps=1000)
+    real = getattr(optimizer, "optimizer", optimizer).real_optimizer
+    own = lqf.optimizers.FilteredFlip(decay_steps=1000).real_optimizer
+    assert real.get_config() == own.get_config()
+
+
 def test_each_trial_has_a_real_optimizer_of_its_own():
     shared = tf.keras.optimizers.Adam(0.03)
     hp = tuning.HyperParameters()

@@ -213,12 +213,10 @@ def searched(
     inertia: float | None = None,
 ) -> tuple[tf.keras.Model, tf.keras.optimizers.Optimizer]:
     """The network and optimizer of a trial; of which search space, its hyperparameters tell."""
-    real = tf.keras.optimizers.Adam(decay(1e-2, steps))
     if "learning_rate" in hp:
-        recipe = lqf.tuning.latent_sgd(hp, steps=steps, real_optimizer=real)
+        recipe = lqf.tuning.latent_sgd(hp, steps=steps)
         return build(**recipe.kernel), recipe.optimizer
-    flip = lqf.tuning.filtered_flip(hp, steps=steps, real_optimizer=real, inertia=inertia)
-    return build(), flip
+    return build(), lqf.tuning.filtered_flip(hp, steps=steps, inertia=inertia)
 
 
 def compiled(

@@ -11,12 +11,13 @@ import tensorflow as tf
 
 _FASTEST = 0.1  # α of a filter that remembers ten steps
 _QUARTER = 10**0.25  # of a decade
+_REAL_RATE = 1e-2
 _DECAYS = {"linear": 1.0, "quadratic": 2.0, "cosine": None}  # powers of polynomials
 Real: TypeAlias = tf.keras.optimizers.Optimizer | str | Mapping[str, Any]
 
 
 def filtered_flip(
-    hp: Any, *, steps: int, real_optimizer: Real = "adam", inertia: float | None = None
+    hp: Any, *, steps: int, real_optimizer: Real | None = None, inertia: float | None = None
 ) -> FilteredFlip:
     r"""A `FilteredFlip` with its three hyperparameters, declared for a search.
 
@@ -33,7 +34,9 @@ def filtered_flip(
         hp: KerasTuner's hyperparameters, as a model-building function gets them.
         steps: Steps of a whole training, batches times epochs, 20 or more. With `Hyperband`, steps
             of `max_epochs`.
-        real_optimizer: As for `FilteredFlip`. Each trial gets its own copy of an optimizer.
+        real_optimizer: A Keras optimizer, its name or its config, for all variables that are not
+            binary. None: Adam, whose learning rate decays linearly from 1e-2 to 0 over `steps`, as
+            with `FilteredFlip(decay_steps=)`. Each trial gets its own copy of an optimizer.
         inertia: As for `FilteredFlip`.
 
     Returns:
@@ -60,7 +63,7 @@ def filtered_flip(
         alpha=_decayed(alpha, decay, steps),
         gamma=None if gamma > 0.99 else gamma,
         inertia=inertia,
-        real_optimizer=_copy(real_optimizer),
+        real_optimizer=_real(real_optimizer, steps),
     )
 
 
@@ -83,7 +86,7 @@ class LatentRecipe(NamedTuple):
     kernel: dict[str, Any]
 
 
-def latent_sgd(hp: Any, *, steps: int, real_optimizer: Real = "adam") -> LatentRecipe:
+def latent_sgd(hp: Any, *, steps: int, real_optimizer: Real | None = None) -> LatentRecipe:
     """SGD on latent weights with its seven hyperparameters, to compare `filtered_flip` with.
 
     - `initial_scale`, on a log scale from 0.1 to 10: times Glorot's normal distribution.
@@ -102,8 +105,7 @@ def latent_sgd(hp: Any, *, steps: int, real_optimizer: Real = "adam") -> LatentR
     Args:
         hp: KerasTuner's hyperparameters, as a model-building function gets them.
         steps: Steps of a whole training, batches times epochs, 20 or more.
-        real_optimizer: The optimizer of all variables that are not binary, its name or its config.
-            Each trial gets its own copy of an optimizer.
+        real_optimizer: As for `filtered_flip`.
 
     Returns:
         The optimizer of this trial, and the arguments of its binary layers.
@@ -130,7 +132,7 @@ def latent_sgd(hp: Any, *, steps: int, real_optimizer: Real = "adam") -> LatentR
     scaling = hp.Boolean("scaling")
     recipe = SGD(_decayed(rate, decay, steps), momentum, weight_decay)
     return LatentRecipe(
-        recipe.optimizer(_copy(real_optimizer)),
+        recipe.optimizer(_real(real_optimizer, steps)),
         {
             "kernel_quantizer": "magnitude_aware_sign" if scaling else "ste_sign",
             # As a config: an initializer shared by layers would give all the same numbers.
@@ -159,8 +161,10 @@ def _decayed(value: float, decay: str, steps: int) -> Coefficient:
     return value
 
 
-def _copy(real_optimizer: Real) -> Real:
+def _real(real_optimizer: Real | None, steps: int) -> Real:
     """An optimizer trains one model only, and each trial has its own."""
+    if real_optimizer is None:
+        return tf.keras.optimizers.Adam(_decayed(_REAL_RATE, "linear", steps))
     if isinstance(real_optimizer, tf.keras.optimizers.Optimizer):
         return type(real_optimizer).from_config(real_optimizer.get_config())
     return real_optimizer
