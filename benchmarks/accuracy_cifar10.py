@@ -16,7 +16,6 @@ its last backup.
 import argparse
 import functools
 import itertools
-import json
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator
@@ -30,7 +29,7 @@ import tensorflow as tf
 from matplotlib import pyplot
 from support import machine
 from support.candidates import LATENT_KERNEL, Adam, Decay, Schedule, flip, latent_sgd
-from support.examples import cifar10, training
+from support.examples import cifar10, surviving, training
 
 NAME = "accuracy_cifar10"  # of a folder and a picture in results/
 DEFAULTS = {"epochs": 10, "width": 16, "recalibrate": 0, "mixed_precision": None}
@@ -141,8 +140,8 @@ def train(args: argparse.Namespace, family: str, variant: float, seed: int, run:
     model = lqf.models.BiRealNet20(width=args.width, **latent)
     optimizer = ALL[family][0](decay, variant, decay(args.real_rate))
     model = training.compiled(options, data, model, optimizer)
-    training.fit(options, model, data, args.epochs, "training")
-    record = json.loads(options.output.read_text("utf-8"))
+    record = surviving.begin(options)
+    training.fit(options, model, data, args.epochs, "training", record)
     recipe = {"family": family, "variant": variant, "seed": seed}
     if args.real_rate != report.REAL_RATE:
         recipe["real_rate"] = args.real_rate
@@ -154,9 +153,14 @@ def train(args: argparse.Namespace, family: str, variant: float, seed: int, run:
     if args.save:
         args.save.mkdir(parents=True, exist_ok=True)
         plain = tf.keras.Model(model.inputs, model.outputs, name=model.name)
-        plain.save(args.save / f"{name(args)}_{run}.keras")
+        plain.save(network(args, run))
     machine.write(f"{name(args)}/{run}", record)
     shutil.rmtree(folder)
+
+
+def network(args: argparse.Namespace, run: str) -> pathlib.Path:
+    """Where --save puts the trained network of a run."""
+    return args.save / f"{name(args)}_{run}.keras"
 
 
 def show(name: str) -> None:
@@ -190,9 +194,12 @@ def show(name: str) -> None:
 def main() -> None:
     args = parse_arguments()
     for family, variant, seed, run in [] if args.report else runs(args):
-        if not (machine.RESULTS / name(args) / f"{run}.json").exists():
+        path = machine.RESULTS / name(args) / f"{run}.json"
+        if not path.exists():
             print(run, flush=True)
             train(args, family, variant, seed, run)
+        elif args.save and not network(args, run).exists():
+            print(f"{run} is done and its network was not kept: remove {path} to train it again")
     show(name(args))
 
 

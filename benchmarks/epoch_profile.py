@@ -61,7 +61,7 @@ def epoch(
     callbacks = {
         "FlipRatio": lqf.callbacks.FlipRatio(),
         "Backup": lqf.callbacks.Backup(folder, save_freq="epoch"),
-        "History": surviving.History(options, "training", 0, is_chief=True),
+        "History": surviving.History(options, {}, "training", 0, steps_per_epoch, is_chief=True),
     }
     clocked: list[tf.keras.callbacks.Callback] = [Clock("first", notes)]
     for name, callback in callbacks.items():

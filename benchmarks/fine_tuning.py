@@ -68,12 +68,15 @@ def main() -> None:
     print(f"{'inertia':10}{'steps':>6}{'bits kept':>20}{'accuracy':>22}   ({args.seeds} seeds)")
     for inertia, row in rows.items():
         for look in looks:
-            kept = 100 * np.array(row["kept"][look])
-            change = 100 * np.subtract(row["after"][look], before)
-            print(
-                f"{inertia:10}{look:>6}{f'{kept.mean():.1f} ± {kept.std():.1f} %':>20}"
-                f"{f'{change.mean():+.1f} ± {change.std():.1f} points':>22}"
-            )
+            kept = shown(100 * np.array(row["kept"][look]), ".1f")
+            change = shown(100 * np.subtract(row["after"][look], before), "+.1f")
+            print(f"{inertia:10}{look:>6}{f'{kept} %':>20}{f'{change} points':>22}")
+
+
+def shown(values: np.ndarray, form: str) -> str:
+    """The mean, and the deviation of a sample if there are several."""
+    more = f" ± {values.std(ddof=1):.1f}" if values.size > 1 else ""
+    return f"{values.mean():{form}}{more}"
 
 
 if __name__ == "__main__":

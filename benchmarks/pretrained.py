@@ -27,8 +27,11 @@ from larq_compute_engine.tflite.python.interpreter import Interpreter
 from support import machine
 from support.examples import cifar10, quickstart
 
-# Of the arguments of examples/cifar10.py, those that decide what is trained.
-SHOWN = ("width", "epochs", "alpha", "gamma", "teacher", "recalibrate", "seed", "mixed_precision")
+# Of the arguments of examples/cifar10.py, those that do not decide what is trained.
+ELSEWHERE = (
+    *("data_dir", "output", "save", "backup", "backup_steps", "tensorboard"),
+    *("strategy", "logical_devices", "trial"),  # a trial's values are no option
+)
 
 
 class Trained(NamedTuple):
@@ -66,9 +69,15 @@ def cifar(network: pathlib.Path, history: pathlib.Path) -> Trained:
 def trained_by(record: dict[str, Any]) -> str:
     """The command whose history this is."""
     if "arguments" in record:
-        program, used = "examples/cifar10.py", {name: record["arguments"][name] for name in SHOWN}
-        if used["teacher"]:
-            used["teacher"] = pathlib.Path(used["teacher"]).name
+        program, given = "examples/cifar10.py", record["arguments"]
+        if given.get("trial"):
+            program += " --trial trial.json"
+        defaults = vars(cifar10.parse_arguments([]))
+        used = {
+            name: pathlib.Path(value).name if name.startswith("teacher") else value
+            for name, value in given.items()
+            if name not in ELSEWHERE and value != defaults.get(name)
+        }
     else:
         recipe = record["recipe"]
         family = recipe["family"]
@@ -78,7 +87,11 @@ def trained_by(record: dict[str, Any]) -> str:
         variants = accuracy_cifar10.ALL[family][1].index(recipe["variant"]) + 1
         used = settings | {"variants": variants, "seeds": recipe["seed"]}
         used |= {"real_rate": recipe.get("real_rate"), "save": "FOLDER"}
-    options = [f"--{k.replace('_', '-')} {v}" for k, v in used.items() if v is not None]
+    options = [
+        f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
+        for name, value in used.items()
+        if value is not None
+    ]
     return " ".join([program, *options])
 
 

@@ -138,7 +138,8 @@ def budget() -> str:
                 f"{percent(again)} % ({len(again)} seeds)",
             ]
         )
-    heads = ["space, hyperparameters", "best of 24", "best of 6, on average", "median trial"]
+    best = f"best of {len(values)}"
+    heads = ["space, hyperparameters", best, "best of 6, on average", "median trial"]
     return table([*heads, "best again, other seeds, test images"], rows)
 
 

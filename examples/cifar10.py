@@ -19,7 +19,7 @@ import larq_filters as lqf  # before TensorFlow's Keras is touched: selects Kera
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from common import teachers, training
+from common import options, teachers, training
 from common.data import Data
 
 normalize = lqf.models.preprocess_cifar10
@@ -35,7 +35,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="train ResNet-20 instead, whose weights and activations are real, by adam or sgd",
     )
-    training.add_arguments(parser, epochs=6, batch_size=128)
+    options.add_arguments(parser, epochs=6, batch_size=128)
     args = parser.parse_args(arguments)
     if args.real and (args.optimizer not in ("adam", "sgd") or args.trial or args.two_step):
         parser.error(
@@ -71,6 +71,7 @@ def load(args: argparse.Namespace) -> Data:
         train=lambda start, stop: tf.data.Dataset.range(0),
         test=test.batch(500).prefetch(tf.data.AUTOTUNE),
         plain=plain,
+        images=len(arrays["train"][0]),
         steps_per_epoch=len(arrays["train"][0]) // args.batch_size,
         num_classes=10,
         mean=lqf.models.birealnet.CIFAR10_MEAN,

@@ -87,9 +87,9 @@ class Network(lqf.tuning.HyperModel):
         epochs: int,
         initial_epoch: int = 0,
         **kwargs: Any,
-    ) -> tf.keras.callbacks.History:
+    ) -> dict[str, float]:
         steps = (epoch * self.steps_per_epoch for epoch in (initial_epoch, epochs))
-        return model.fit(
+        history = model.fit(
             cifar10.train_batches(self.args, self.images, None, *steps),
             steps_per_epoch=self.steps_per_epoch,
             validation_data=self.held_out.batch(500).prefetch(tf.data.AUTOTUNE),
@@ -97,6 +97,8 @@ class Network(lqf.tuning.HyperModel):
             epochs=epochs,
             **kwargs,
         )
+        # KerasTuner itself takes the best epoch, which favours accuracies that jump.
+        return {name: float(values[-1]) for name, values in history.history.items()}
 
 
 def make_tuner(args: argparse.Namespace) -> Any:
@@ -112,9 +114,16 @@ def make_tuner(args: argparse.Namespace) -> Any:
         objective="val_accuracy",
         seed=args.seed,
         directory=args.folder,
-        project_name=f"{args.space}_{args.tuner}",
+        project_name=project(args),
         **arguments,
     )
+
+
+def project(args: argparse.Namespace) -> str:
+    """The folder of a search: another one for other settings, whose trials are not comparable."""
+    settings = ("epochs", "width", "subset", "held_out", "batch_size", "seed")
+    numbers = (f"{name.replace('_', '-')}{getattr(args, name)}" for name in settings)
+    return "_".join([args.space, args.tuner, *numbers])
 
 
 def search(args: argparse.Namespace) -> Any:
@@ -190,9 +199,10 @@ def main() -> None:
     best = max(trials, key=lambda trial: trial.score)
     path = pathlib.Path(tuner.project_dir) / "search.png"
     picture(trials, path)
+    batch = "" if args.batch_size == 128 else f"--batch-size {args.batch_size} "
     print(
         f"\n{table(trials)}\n\npicture in {path}; to train the best network in full:\n\n"
-        f"python examples/cifar10.py --epochs 100 --width {args.width} "
+        f"python examples/cifar10.py --epochs 100 --width {args.width} {batch}"
         f"--trial {tuner.get_trial_dir(best.trial_id)}/trial.json"
     )
 

@@ -184,12 +184,11 @@ def small(data, output, *arguments):
 def test_cifar10_with_all_options(small_cifar10, tmp_path):
     """A teacher, its precomputed logits, two steps, and what else can be asked for."""
     teacher, logits = tmp_path / "teacher.keras", tmp_path / "logits.npy"
-    real = ("--real", "--optimizer", "sgd", "--save", teacher)
+    real = ("--real", "--optimizer", "sgd", "--save", teacher, "--label-smoothing", 0.1)
     record = small(small_cifar10, tmp_path / "1.json", *real)
     assert "flip_ratio" not in record["history"] and 0.5 < record["history"]["loss"][0] < 10
     record = small(
         *(small_cifar10, tmp_path / "2.json", "--teacher", teacher, "--two-step", 1),
-        *("--label-smoothing", 0.1),
         *("--tensorboard", tmp_path / "board", "--backup", tmp_path / "backup"),
         *("--mixed-precision", "mixed_bfloat16"),
     )
@@ -243,7 +242,18 @@ def test_cifar10_mirrored(small_cifar10, tmp_path):
         (["--teacher-logits", "none.npy"], "there is no none.npy; give a --teacher, too"),
         (["--strategy", "multi_worker"], "TF_CONFIG"),
         (["--trial", "none.json"], "--trial: none.json is not the trial.json of a search"),
-        (["--epochs", 0], "--epochs and --batch-size are whole numbers"),
+        (["--epochs", 0], "--epochs is a whole number from 1 on. Received: --epochs 0"),
+        (["--two-step", -1], "--two-step is a whole number from 0 on"),
+        (["--seed", -1], "--seed is a whole number from 0 to 4294967295"),
+        (["--learning-rate", 0], "--learning-rate is above 0"),
+        (["--label-smoothing", 1], "--label-smoothing is from 0 to below 1"),
+        (["--label-smoothing", 0.1, "--teacher", "t.keras"], "no effect on what a teacher says"),
+        (["--save", "network"], "--save ends in .keras or .h5"),
+        (["--alpha", 0.1, "--optimizer", "adam"], "--alpha has no effect with --optimizer adam"),
+        (["--gamma", 0.5, "--trial", "t.json"], "--gamma has no effect: the hyperparameters are"),
+        (["--teacher-weights", "w.h5"], "--teacher-weights has no effect without --teacher"),
+        (["--logical-devices", 2], "--logical-devices has no effect without --strategy"),
+        (["--optimizer", "bop", "--two-step", 1], "nor make bits of real weights"),
         (["--batch-size", 1000], "fewer training images than 1000"),
         (["--optimizer", "bop", "--strategy", "mirrored"], "lqf.recipes.bop can"),
     ],
@@ -270,10 +280,15 @@ def test_tune_cifar10(space, small_cifar10, tmp_path):
         return result.stdout
 
     output = tune()
-    folder = tmp_path / "search" / f"{space}_random"
+    settings = "epochs2_width2_subset320_held-out128_batch-size32_seed1"
+    folder = tmp_path / "search" / f"{space}_random_{settings}"
     scores = [
         json.loads((folder / f"trial_{i}" / "trial.json").read_text())["score"] for i in (0, 1)
     ]
+    accuracies = [
+        float(value) for value in re.findall(r"val_loss: \S+ - val_accuracy: (\S+)", output)
+    ]
+    assert accuracies[1:4:2] == pytest.approx(scores, abs=1e-4)  # the last epochs'
     lines = output.splitlines()
     heads = [line.split()[:2] for line in lines]
     start = heads.index(["trial", "accuracy"])
@@ -288,6 +303,7 @@ def test_tune_cifar10(space, small_cifar10, tmp_path):
 
     script, *command = lines[-1].split()[1:]
     assert script == "examples/cifar10.py" and f"trial_{best}" in lines[-1]
+    assert "--batch-size 32" in lines[-1]
     small = ("--epochs", 1, "--width", 2, "--batch-size", 16, "--data-dir", small_cifar10)
     output = ("--output", tmp_path / "full.json")
     result = run("cifar10.py", *command, *small, *output, shallow=True)
@@ -333,6 +349,7 @@ def test_imagenet(small_imagenet, tmp_path):
     network, logits = tmp_path / "network.keras", tmp_path / "logits.npy"
     steps = ("--backup", tmp_path / "backup", "--backup-steps", 4)
     train("--epochs", 1, *steps)
+    (tmp_path / "backup" / "arguments.json").unlink()  # which say that there is one epoch
     output, history = train("--epochs", 2, *steps, "--save", network)
     assert "going on after step 4 of 12" in output
     assert len(history["val_loss"]) == 2
@@ -366,12 +383,28 @@ def test_precomputed_logits_belong_to_their_images(name, small_cifar10, small_im
     module, args = arguments(name, "--data-dir", folder, "--batch-size", 16, *size)
     labels = np.array([int(y) for _, y in module.load(args).plain])
     args.teacher_logits = tmp_path / "logits.npy"
-    np.save(args.teacher_logits, 1.0 * np.eye(1000, dtype="float32")[labels])
+    classes = {"cifar10": 10, "imagenet": 1000}[name]
+    np.save(args.teacher_logits, 1.0 * np.eye(classes, dtype="float32")[labels])
     seen = []
     for _, y, logits in module.load(args).train(0, 12):
         np.testing.assert_array_equal(logits.numpy().argmax(1), y)
         seen.extend(y.numpy())
     assert seen[:96] != seen[96:] and len(seen) == 192
+    np.save(args.teacher_logits, np.zeros((len(labels) - 1, classes), "float32"))
+    with pytest.raises(SystemExit, match="a row for each training image. Received"):
+        module.load(args)
+    args.teacher_logits.write_text("no array")
+    with pytest.raises(SystemExit, match="is no .npy file"):
+        module.load(args)
+
+
+@pytest.mark.parametrize("seed", [0, 2**31 - 1, 2**32 - 1])
+def test_any_seed_orders_imagenet(seed, small_imagenet):
+    given = ("--data-dir", small_imagenet, "--batch-size", 16, "--size", 32, "--seed", seed)
+    module, args = arguments("imagenet", *given)
+    data = module.load(args)
+    tf.keras.utils.set_random_seed(seed)
+    assert len(list(data.train(0, 2))) == 2
 
 
 @pytest.mark.parametrize("name", ["cifar10", "imagenet"])
@@ -407,7 +440,7 @@ def test_any_keras_application_can_teach(tmp_path, digits):
     np.testing.assert_allclose(tf.nn.softmax(logits), expected, atol=1e-5)
     args = type("Arguments", (), {"teacher": "MobileNetV2"})
     args.teacher_weights = str(tmp_path / "weights.h5")
-    data = example("common.data").Data(None, None, None, 1, 1000, (120.0,) * 3, (60.0,) * 3)
+    data = example("common.data").Data(None, None, None, 1, 1, 1000, (120.0,) * 3, (60.0,) * 3)
     given = teachers.make_teacher(args, data)((x - 120) / 60)
     np.testing.assert_allclose(given, logits, atol=1e-3)
     teacher, preprocess = teachers.pretrained("MobileNetV3Small", None)
@@ -423,7 +456,7 @@ def test_a_teacher_gives_logits_or_probabilities(end, tmp_path):
         teacher.add(layers.Softmax())
     teacher.save(tmp_path / "teacher.keras")
     args = type("Arguments", (), {"teacher": str(tmp_path / "teacher.keras")})
-    data = example("common.data").Data(None, None, None, 1, 3, (0.0,) * 3, (1.0,) * 3)
+    data = example("common.data").Data(None, None, None, 1, 1, 3, (0.0,) * 3, (1.0,) * 3)
     x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
     logits = x @ teacher.layers[0].kernel.numpy() + teacher.layers[0].bias.numpy()
     found = tf.nn.softmax(teachers.make_teacher(args, data)(tf.constant(x)))

@@ -1,6 +1,5 @@
 """Trainings that are killed, and disks that cannot be written to, with the example of CIFAR-10."""
 
-import argparse
 import importlib
 import json
 import re
@@ -9,6 +8,7 @@ import shutil
 import signal
 import subprocess
 
+import larq_filters as lqf
 from larq_filters import _files
 
 import numpy as np
@@ -64,7 +64,8 @@ def test_a_finished_training_is_not_done_again(small_cifar10, tmp_path):
     )
     assert_same(before, after)
     # As if it had been killed after its last step, before it validated.
-    (tmp_path / "history.json").unlink()
+    for folder in (tmp_path, tmp_path / "backup"):
+        (folder / "history.json").unlink()
     killed = run(tmp_path, small_cifar10, *arguments)
     assert killed.returncode == 0, killed.stderr
     assert lines[0] in killed.stdout
@@ -104,30 +105,116 @@ def surviving_of(monkeypatch):
     return importlib.import_module("common.surviving")
 
 
-def test_a_file_where_a_folder_should_be(tmp_path, monkeypatch):
+def arguments(*given):
+    return importlib.import_module("cifar10").parse_arguments(list(map(str, given)))
+
+
+@pytest.mark.parametrize("option", ["--output", "--save", "--teacher-logits"])
+def test_a_file_where_a_folder_should_be(option, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     path = tmp_path / "file" / "history.json"
-    args = argparse.Namespace(output=path, save=None, backup=None, tensorboard=None)
-    with pytest.raises(SystemExit, match="--output: cannot write to"):
-        surviving_of(monkeypatch).check_folders(args)
+    surviving = surviving_of(monkeypatch)
+    args = arguments("--output", tmp_path / "history.json", option, path)
+    with pytest.raises(SystemExit, match=f"{option}: cannot write to"):
+        surviving.check_folders(args)
     with pytest.raises(NotADirectoryError) as error:
         _files.write(path, b"")
     assert error.value.filename == str(path)
 
 
-@pytest.mark.parametrize("goes_on", [False, True])
-def test_a_new_training_takes_no_record_of_another(goes_on, tmp_path, monkeypatch):
+def test_a_training_takes_no_record_of_another(tmp_path, monkeypatch):
+    """What --output has may be of another; what the backup has is its own."""
     output = tmp_path / "history.json"
     output.write_text(json.dumps({"seconds": 99.0, "first_step": {}, "history": {"loss": [1.0]}}))
-    args = argparse.Namespace(output=output, backup=tmp_path / "new", alpha=0.5)
-    history = surviving_of(monkeypatch).History(
-        args, "training", int(goes_on), is_chief=True, goes_on=goes_on
-    )
-    history.on_epoch_end(int(goes_on), {"loss": 2.0})
-    record = json.loads(output.read_text())
-    assert record["arguments"] == {"alpha": 0.5} and ("first_step" in record) == goes_on
-    assert record["history"]["loss"] == ([1.0, 2.0] if goes_on else [2.0])
-    assert (record["seconds"] >= 99.0) == goes_on
+    surviving = surviving_of(monkeypatch)
+    args = arguments("--output", output, "--backup", tmp_path / "backup")
+    (tmp_path / "backup").mkdir()
+    for epoch, seconds in ((0, 0.0), (1, 1e6)):
+        record = surviving.begin(args)
+        assert record.get("seconds", 0.0) == seconds
+        history = surviving.History(args, record, "training", 8 * epoch, 8, is_chief=True)
+        history.before = seconds
+        history.on_epoch_end(epoch, {"loss": 2.0 + epoch})
+        record = json.loads(output.read_text())
+        assert "first_step" not in record and record["arguments"]["alpha"] == 0.01
+        assert record["history"]["loss"] == [2.0, 3.0][: epoch + 1]
+        assert seconds <= record["seconds"] < seconds + 60
+        record["seconds"] = 1e6
+        (tmp_path / "backup" / "history.json").write_text(json.dumps(record))
+        output.write_text("{}")
+
+
+@pytest.mark.parametrize("known", [[0.5, 0.4], [0.5]])
+def test_an_epoch_that_goes_on_keeps_its_figures(known, tmp_path, monkeypatch):
+    """Of the last 3 of 8 steps are neither the training's loss nor its flips."""
+    surviving = surviving_of(monkeypatch)
+    args = arguments("--output", tmp_path / "history.json")
+    record = {"history": {"loss": [*known], "val_loss": [*known]}}
+    history = surviving.History(args, record, "training", 13, 8, is_chief=True)
+    history.on_epoch_end(1, {"loss": 9.0, "val_loss": 0.25})
+    history.on_epoch_end(2, {"loss": 0.3, "val_loss": 0.2})
+    second = known[1] if len(known) > 1 else None
+    assert record["history"]["loss"] == [0.5, second, 0.3]
+    assert record["history"]["val_loss"] == [0.5, 0.25, 0.2]
+
+
+OTHERS = {
+    "alpha": ("--alpha", 0.5),
+    "epochs": ("--epochs", 7),
+    "optimizer": ("--optimizer", "adam"),
+    "steps_per_epoch": (),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_backup_of_other_arguments_is_refused(name, tmp_path, monkeypatch):
+    surviving, folder = surviving_of(monkeypatch), tmp_path / "backup"
+    folder.mkdir()
+    surviving.check_backup(arguments("--backup", folder), 8, is_chief=True)
+    moved = ("--output", "elsewhere.json", "--strategy", "mirrored", "--backup-steps", 3)
+    surviving.check_backup(arguments("--backup", folder, *moved), 8, is_chief=True)
+    args, steps = arguments("--backup", folder, *OTHERS[name]), 8 + (name == "steps_per_epoch")
+    for is_chief in (True, False):
+        with pytest.raises(
+            SystemExit, match=f"a training with {name} = .* or another folder.*: {name} ="
+        ):
+            surviving.check_backup(args, steps, is_chief)
+
+
+def test_a_record_says_what_had_an_effect(tmp_path, monkeypatch):
+    surviving, trial = surviving_of(monkeypatch), tmp_path / "trial.json"
+    hp = lqf.tuning.HyperParameters()
+    lqf.tuning.filtered_flip(hp, steps=100)
+    trial.write_text(json.dumps({"hyperparameters": hp.get_config()}))
+    searched = surviving.arguments(arguments("--trial", trial, "--save", tmp_path / "a.keras"))
+    assert searched["trial"] == hp.values and searched["save"] == str(tmp_path / "a.keras")
+    latent = surviving.arguments(arguments("--optimizer", "adam", "--teacher", "t.keras"))
+    assert latent["teacher"] == "t.keras" and latent["epochs"] == 6
+    for record in (searched, latent):
+        assert not record.keys() & {"alpha", "gamma", "alpha_power", "state_dtype", "data_dir"}
+
+
+def test_no_image_counts_more_than_another(tmp_path, monkeypatch):
+    surviving_of(monkeypatch)
+    options = importlib.import_module("common.options")
+    args = arguments("--batch-size", 16)
+    options.check_replicas(args, 2)
+    with pytest.raises(SystemExit, match="is a multiple of the number of devices, 3. Received"):
+        options.check_replicas(args, 3)
+
+
+def test_what_cannot_be_saved_leaves_nothing(tmp_path, monkeypatch):
+    surviving_of(monkeypatch)
+    files = importlib.import_module("common.files")
+
+    def save(path):
+        path.write_text("half")
+        raise OSError("the disk is full")
+
+    (tmp_path / "network.h5").write_text("before")
+    with pytest.raises(OSError, match="full"):
+        files.write(tmp_path / "network.h5", save)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
 
 
 def test_too_little_room_for_backups_is_reported_before_training(tmp_path, monkeypatch):

@@ -17,6 +17,8 @@ class Data:
     test: tf.data.Dataset
     plain: tf.data.Dataset
     """Training images without augmentation, in the order of the files."""
+    images: int
+    """The number of training images."""
     steps_per_epoch: int
     num_classes: int
     mean: Sequence[float]

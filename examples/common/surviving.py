@@ -10,14 +10,22 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import larq_filters as lqf  # before TensorFlow's Keras is touched: selects Keras 2
+from common import options
 from common.files import write
 
 import larq as lq
 import tensorflow as tf
+
+_HISTORY = "history.json"  # in the folder of backups
+# Arguments that change where a training runs and writes, and not what is trained.
+_WHERE = (
+    *("data_dir", "output", "save", "backup", "backup_steps", "tensorboard"),
+    *("strategy", "logical_devices"),
+)
 
 
 def check_folders(args: argparse.Namespace) -> None:
@@ -28,6 +36,8 @@ def check_folders(args: argparse.Namespace) -> None:
         "--backup": args.backup,
         "--tensorboard": args.tensorboard,
     }
+    if args.teacher_logits and not args.teacher_logits.exists():
+        folders["--teacher-logits"] = args.teacher_logits.parent
     for option, folder in folders.items():
         if folder is None:
             continue
@@ -43,6 +53,54 @@ def check_folders(args: argparse.Namespace) -> None:
         finally:
             with contextlib.suppress(OSError):  # such as that the folder is a file
                 trial.unlink()
+
+
+def arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments as JSON has them, without those that had no effect; of a trial, its values."""
+    values = {k: str(v) if isinstance(v, pathlib.Path) else v for k, v in vars(args).items()}
+    if args.trial:
+        values["trial"] = read_trial(args.trial).values
+    idle = {"data_dir"}
+    if args.trial or args.optimizer != "filtered":
+        idle |= options.OF_FILTER.keys()
+    if not args.teacher:
+        idle |= options.OF_NAMED_TEACHER.keys()
+    return {name: value for name, value in values.items() if name not in idle}
+
+
+def read_trial(path: pathlib.Path) -> "lqf.tuning.HyperParameters":
+    """The hyperparameters in a trial.json of KerasTuner."""
+    try:
+        trial = json.loads(path.read_text("utf-8"))
+        return lqf.tuning.HyperParameters.from_config(trial["hyperparameters"])
+    except (OSError, ValueError, KeyError) as error:
+        raise SystemExit(
+            f"--trial: {path} is not the trial.json of a search; tune_cifar10.py prints the one of "
+            f"its best trial ({error})"
+        ) from error
+
+
+def check_backup(args: argparse.Namespace, steps_per_epoch: int, is_chief: bool) -> None:
+    """Refuses the backup of a training by other arguments; notes those of a new one."""
+    path = args.backup / "arguments.json"
+    now = {name: value for name, value in arguments(args).items() if name not in _WHERE}
+    now["steps_per_epoch"] = steps_per_epoch
+    if not path.exists():
+        if is_chief:
+            _write_json(path, now)
+        return
+    before = json.loads(path.read_text("utf-8"))
+    other = [name for name in {**now, **before} if before.get(name) != now.get(name)]
+    if other:
+        raise SystemExit(
+            f"--backup: {args.backup} has a training with {_listed(before, other)}. Give the same "
+            "arguments to go on, or another folder to begin anew. Received: "
+            f"{_listed(now, other)}"
+        )
+
+
+def _listed(values: dict[str, Any], names: list[str]) -> str:
+    return ", ".join(f"{name} = {values.get(name)}" for name in names)
 
 
 def check_room(folder: pathlib.Path, model: tf.keras.Model) -> None:
@@ -71,58 +129,69 @@ def saved_steps(folder: pathlib.Path, steps_per_epoch: int) -> int:
     return epoch * steps_per_epoch + batch + 1
 
 
+def begin(args: argparse.Namespace) -> dict[str, Any]:
+    """The record of a training: anew, or with what it had when it was stopped."""
+    before = args.backup and args.backup / _HISTORY
+    return {
+        **(json.loads(before.read_text("utf-8")) if before and before.exists() else {}),
+        "arguments": arguments(args),
+        "versions": {
+            "larq_filters": lqf.__version__,
+            "tensorflow": tf.__version__,
+            "larq": lq.__version__,
+        },
+        "machine": {
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+            "gpus": len(tf.config.list_physical_devices("GPU")),
+        },
+    }
+
+
 class History(tf.keras.callbacks.Callback):
-    """Writes arguments, machine and history as JSON after every epoch, never half a file."""
+    """Adds each epoch to a record, and writes it as JSON: to --output, and into the backup.
+
+    Of an epoch that was stopped, only the last steps are done when it goes on. Its figures of
+    training are then those that were recorded, or None; those of validation are right.
+    """
 
     def __init__(
         self,
         args: argparse.Namespace,
+        record: dict[str, Any],
         name: str,
-        epochs: int,
+        steps_done: int,
+        steps_per_epoch: int,
         is_chief: bool,
-        earlier: Mapping[str, Any] | None = None,
-        goes_on: bool = False,
     ) -> None:
         super().__init__()
-        self.args, self.is_chief = args, is_chief
-        self.key = "history" if name == "training" else name
-        self.record = {
-            "arguments": {
-                key: value
-                for key, value in vars(args).items()
-                if isinstance(value, str | int | float | None) and key != "data_dir"
-            },
-            "versions": {
-                "larq_filters": lqf.__version__,
-                "tensorflow": tf.__version__,
-                "larq": lq.__version__,
-            },
-            "machine": {
-                "processor": platform.machine(),
-                "cores": os.cpu_count(),
-                "gpus": len(tf.config.list_physical_devices("GPU")),
-            },
-            "seconds": 0.0,
-            **(earlier or {}),
-        }
-        if goes_on and args.output.exists():  # what was written before it was stopped
-            before = json.loads(args.output.read_text("utf-8"))
-            self.record |= {k: v for k, v in before.items() if k not in self.record}
-            self.record["seconds"] = before.get("seconds", 0.0)
-        rows = self.record.get(self.key, {}) if epochs else {}
-        self.rows = self.record[self.key] = {key: row[:epochs] for key, row in rows.items()}
-        self.before, self.start = self.record["seconds"], time.perf_counter()
+        self.args, self.record, self.is_chief = args, record, is_chief
+        key = "history" if name == "training" else name
+        self.in_part, rest = divmod(steps_done, steps_per_epoch)
+        known = self.in_part + bool(rest)
+        if not rest:
+            self.in_part = -1  # no epoch is
+        rows = record.get(key, {})
+        self.rows = record[key] = {key: row[:known] for key, row in rows.items() if row[:known]}
+        self.before, self.start = record.get("seconds", 0.0), time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         for key, value in (logs or {}).items():
             row = self.rows.setdefault(key, [])
             # An epoch that was stopped between its last step and its end has no value.
-            row += [None] * (epoch - len(row))
-            row.append(float(value))
+            row += [None] * (epoch + 1 - len(row))
+            if epoch != self.in_part or key.startswith("val_"):
+                row[epoch] = float(value)
         self.record["seconds"] = round(self.before + time.perf_counter() - self.start, 1)
         if self.is_chief:
-            text = json.dumps(self.record, indent=1) + "\n"
-            write(self.args.output, lambda path: path.write_text(text, "utf-8"))
+            if self.args.backup:
+                _write_json(self.args.backup / _HISTORY, self.record)
+            _write_json(self.args.output, self.record)
+
+
+def _write_json(path: pathlib.Path, value: Any) -> None:
+    text = json.dumps(value, indent=1) + "\n"
+    write(path, lambda beside: beside.write_text(text, "utf-8"))
 
 
 def save_together(path: pathlib.Path, save: Callable[[pathlib.Path], Any], is_chief: bool) -> None:

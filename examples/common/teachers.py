@@ -1,6 +1,7 @@
 """Networks that learn what other networks say, instead of labels."""
 
 import argparse
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -127,8 +128,25 @@ def teacher_logits(args: argparse.Namespace, data: Data) -> np.ndarray:
                 f"--teacher-logits: there is no {args.teacher_logits}; give a --teacher, too, and "
                 "it is made"
             )
-        teacher = make_teacher(args, data)
-        images = data.plain.map(lambda x, y: x).batch(args.batch_size)
-        logits = np.concatenate([teacher(x).numpy() for x in images])
-        write(args.teacher_logits, lambda path: np.save(path, logits))
-    return np.load(args.teacher_logits, mmap_mode="r")
+        write(args.teacher_logits, functools.partial(_save_logits, args, data))
+    try:
+        logits = np.load(args.teacher_logits, mmap_mode="r")
+    except ValueError as error:
+        raise SystemExit(f"--teacher-logits: {args.teacher_logits} is no .npy file") from error
+    shape = (data.images, data.num_classes)
+    if logits.shape != shape:
+        raise SystemExit(
+            f"--teacher-logits: {args.teacher_logits} is of other images or classes: {shape} is "
+            f"needed, a row for each training image. Received: {logits.shape}"
+        )
+    return logits
+
+
+def _save_logits(args: argparse.Namespace, data: Data, path: pathlib.Path) -> None:
+    teacher, done = make_teacher(args, data), 0
+    shape = (data.images, data.num_classes)
+    logits = np.lib.format.open_memmap(path, "w+", np.float32, shape)  # larger than the memory
+    for x in data.plain.map(lambda x, y: x).batch(args.batch_size):
+        logits[done : done + len(x)] = teacher(x).numpy()
+        done += len(x)
+    logits.flush()

@@ -1,17 +1,15 @@
-"""What cifar10.py and imagenet.py share: arguments, recipes and strategies.
+"""What cifar10.py and imagenet.py share: recipes and strategies.
 
 Both hand their data and their network to `run`.
 """
 
 import argparse
-import json
 import os
-import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import larq_filters as lqf  # before TensorFlow's Keras is touched: selects Keras 2
-from common import surviving
+from common import options, surviving
 from common.data import Data
 from common.teachers import DistributionLoss, Student, make_teacher
 
@@ -20,88 +18,16 @@ import numpy as np
 import tensorflow as tf
 
 
-def add_arguments(parser: argparse.ArgumentParser, epochs: int, batch_size: int) -> None:
-    recipe = parser.add_argument_group("recipe").add_argument
-    recipe("--epochs", type=int, default=epochs)
-    recipe("--batch-size", type=int, default=batch_size, help="over all devices")
-    recipe("--optimizer", choices=["filtered", "adam", "sgd", "bop"], default="filtered")
-    recipe("--alpha", type=float, default=1e-2, help="of the filter; decays to 0")
-    recipe(
-        "--alpha-power",
-        type=float,
-        default=2.0,
-        metavar="P",
-        help="alpha decays as (1 - t/steps)**P, such as 1: linearly (default 2)",
-    )
-    recipe("--gamma", type=float, default=0.1, help="of the filter")
-    recipe("--state-dtype", choices=["bfloat16"], help="of the filter's state (default float32)")
-    recipe(
-        "--learning-rate",
-        type=float,
-        help="of Adam (default 1e-2) or sgd (default 0.1); decays linearly to 0",
-    )
-    recipe(
-        "--trial",
-        type=pathlib.Path,
-        metavar="FILE",
-        help="trial.json of a search by tune_cifar10.py: its hyperparameters instead of the above",
-    )
-    recipe(
-        "--two-step",
-        type=int,
-        default=0,
-        metavar="EPOCHS",
-        help="train so many epochs with binary activations but real weights first",
-    )
-    recipe("--label-smoothing", type=float, default=0.0)
-    recipe(
-        "--teacher",
-        help="a network of tf.keras.applications by name, or a saved model; its outputs are what "
-        "the network learns",
-    )
-    recipe("--teacher-weights", default="imagenet", help="of a network by name, or a file of them")
-    recipe(
-        "--teacher-logits",
-        type=pathlib.Path,
-        metavar="FILE.npy",
-        help="the teacher's logits of all training images; computed if there is a --teacher",
-    )
-    recipe("--seed", type=int, default=1)
-    recipe(
-        "--recalibrate",
-        type=int,
-        default=0,
-        metavar="BATCHES",
-        help="re-estimate batch norm from so many batches before every validation",
-    )
-    device = parser.add_argument_group("devices").add_argument
-    device("--strategy", choices=["none", "mirrored", "multi_worker"], default="none")
-    device("--logical-devices", type=int, help="split the CPU into so many, to try strategies on")
-    device("--mixed-precision", choices=["mixed_float16", "mixed_bfloat16"])
-    files = parser.add_argument_group("files").add_argument
-    files("--data-dir", help="of tensorflow-datasets (default ~/tensorflow_datasets)")
-    files("--output", type=pathlib.Path, help="history, JSON (default NAME.json)")
-    files("--save", type=pathlib.Path, help="the trained network, .keras or .h5")
-    files(
-        "--backup",
-        type=pathlib.Path,
-        metavar="FOLDER",
-        help="save all that training needs here; run again with the same arguments, it goes on",
-    )
-    files("--backup-steps", type=int, default=500, metavar="STEPS", help="between two backups")
-    files("--tensorboard", type=pathlib.Path, metavar="FOLDER")
-
-
 def run(
     args: argparse.Namespace,
     load: Callable[[], Data],
     build: Callable[..., tf.keras.Model],
 ) -> None:
     """Trains `build(**quantizers)` on the data by the recipe that the arguments describe."""
+    options.check(args)
     strategy = make_strategy(args)  # before TensorFlow runs anything
     is_chief = strategy.extended.should_checkpoint
-    if args.epochs < 1 or args.batch_size < 1:
-        raise SystemExit("--epochs and --batch-size are whole numbers from 1 on")
+    options.check_replicas(args, strategy.num_replicas_in_sync)
     if is_chief:
         surviving.check_folders(args)
     if args.mixed_precision:
@@ -109,19 +35,21 @@ def run(
     data = load()
     if data.steps_per_epoch == 0:
         raise SystemExit(f"--batch-size: there are fewer training images than {args.batch_size}")
+    if args.backup:
+        surviving.check_backup(args, data.steps_per_epoch, is_chief)
+    record = surviving.begin(args)
     tf.keras.utils.set_random_seed(args.seed)  # after a teacher may have been made for its logits
-    earlier: dict[str, Any] = {}
     if args.two_step:
-        weights, earlier["first_step"] = first_step(args, data, build, strategy)
+        weights = first_step(args, data, build, strategy, record)
     with strategy.scope():
         model = compile_model(args, data, build)
     if args.two_step:
-        before = earlier["first_step"].get("val_accuracy", [None])[-1]
-        after = switch(model, weights, data.plain.batch(args.batch_size), data.test)
-        earlier["switch"] = {"before": before, "after": after}
+        before = record.get("first_step", {}).get("val_accuracy", [None])[-1]
+        after = switch(args, model, weights, data)
+        record["switch"] = {"before": before, "after": after}
         if is_chief and before is not None:
             print(f"test accuracy {before:.2%} with real weights, {after:.2%} with their signs")
-    history = fit(args, model, data, args.epochs, "training", earlier)
+    history = fit(args, model, data, args.epochs, "training", record)
     if args.save:
         plain = tf.keras.Model(model.inputs, model.outputs, name=model.name)
         surviving.save_together(args.save, plain.save, is_chief)
@@ -135,11 +63,6 @@ def make_strategy(args: argparse.Namespace) -> tf.distribute.Strategy:
         (cpu,) = tf.config.list_physical_devices("CPU")
         parts = [tf.config.LogicalDeviceConfiguration()] * args.logical_devices
         tf.config.set_logical_device_configuration(cpu, parts)
-    if args.optimizer == "bop" and (args.backup or args.strategy != "none"):
-        raise SystemExit(
-            "larq's Bop cannot be saved in mid-training, nor used under a strategy; "
-            "lqf.recipes.bop can"
-        )
     if args.strategy == "multi_worker":
         if "TF_CONFIG" not in os.environ:
             raise SystemExit(
@@ -166,11 +89,14 @@ def compile_model(
     """The network and optimizer of a recipe; latent-free for 'filtered' and 'bop'."""
     steps = args.epochs * data.steps_per_epoch
     latent = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
-    rate = args.learning_rate or (0.1 if args.optimizer == "sgd" else 1e-2)
+    rate = args.learning_rate
+    if rate is None:
+        rate = 0.1 if args.optimizer == "sgd" else 1e-2
     adam, schedule = tf.keras.optimizers.Adam, decay(rate, steps)
     inertia = 0.1 if args.two_step else None  # real weights do not look trained
     if args.trial:
-        model, optimizer = searched(read_trial(args.trial), build, steps, inertia)
+        hp = surviving.read_trial(args.trial)
+        model, optimizer = searched(hp, build, steps, inertia)
     elif args.optimizer == "filtered":
         model = build()
         optimizer = lqf.optimizers.FilteredFlip(
@@ -192,18 +118,6 @@ def compile_model(
         sgd = tf.keras.optimizers.SGD(schedule, momentum=0.9, weight_decay=1e-4)
         optimizer = adam(schedule) if args.optimizer == "adam" else sgd
     return compiled(args, data, model, optimizer)
-
-
-def read_trial(path: pathlib.Path) -> "lqf.tuning.HyperParameters":
-    """The hyperparameters in a trial.json of KerasTuner."""
-    try:
-        trial = json.loads(path.read_text("utf-8"))
-        return lqf.tuning.HyperParameters.from_config(trial["hyperparameters"])
-    except (OSError, ValueError, KeyError) as error:
-        raise SystemExit(
-            f"--trial: {path} is not the trial.json of a search; tune_cifar10.py prints the one of "
-            f"its best trial ({error})"
-        ) from error
 
 
 def searched(
@@ -242,29 +156,26 @@ def first_step(
     data: Data,
     build: Callable[..., tf.keras.Model],
     strategy: tf.distribute.Strategy,
-) -> tuple[list[np.ndarray], dict[str, list[float]]]:
-    """Weights and history of training with binary activations and real weights, by Adam."""
+    record: dict[str, Any],
+) -> list[np.ndarray]:
+    """The weights after training with binary activations and real weights, by Adam."""
     finished = args.backup and args.backup / "first_step.h5"
     with strategy.scope():
         model = build(kernel_quantizer=lq.quantizers.NoOp(precision=32))
         if finished and finished.exists():
             model.load_weights(finished)
-            record = json.loads(args.output.read_text("utf-8")) if args.output.exists() else {}
-            return model.get_weights(), record.get("first_step", {})  # of other workers, none
+            return model.get_weights()
         rate = None if args.optimizer == "sgd" else args.learning_rate  # that of Adam
         schedule = decay(rate or 1e-2, args.two_step * data.steps_per_epoch)
         model = compiled(args, data, model, tf.keras.optimizers.Adam(schedule))
-    rows = fit(args, model, data, args.two_step, "first_step")
+    fit(args, model, data, args.two_step, "first_step", record)
     if finished:
         surviving.save_together(finished, model.save_weights, strategy.extended.should_checkpoint)
-    return model.get_weights(), rows
+    return model.get_weights()
 
 
 def switch(
-    model: tf.keras.Model,
-    weights: list[np.ndarray],
-    plain: tf.data.Dataset,
-    test: tf.data.Dataset,
+    args: argparse.Namespace, model: tf.keras.Model, weights: list[np.ndarray], data: Data
 ) -> float:
     """Begins the second step: the signs of the weights, batch norm that fits; the accuracy then."""
     model.set_weights(weights)
@@ -272,8 +183,17 @@ def switch(
     if flip is not None:  # makes bits of the weights now
         with model.distribute_strategy.scope():
             flip.build(model.trainable_variables)
-    lqf.callbacks.RecalibrateBatchNorm(plain)(model)
-    return float(model.evaluate(test, verbose=0, return_dict=True)["accuracy"])
+    recalibration(args, model, data, batches=20)(model)
+    return float(model.evaluate(data.test, verbose=0, return_dict=True)["accuracy"])
+
+
+def recalibration(
+    args: argparse.Namespace, model: tf.keras.Model, data: Data, batches: int
+) -> "lqf.callbacks.RecalibrateBatchNorm":
+    """By so many batches, in the parts that a device gets of one: each device reads them all."""
+    replicas = model.distribute_strategy.num_replicas_in_sync
+    parts = data.plain.batch(args.batch_size // replicas)
+    return lqf.callbacks.RecalibrateBatchNorm(parts, batches * replicas)
 
 
 def fit(
@@ -282,12 +202,9 @@ def fit(
     data: Data,
     epochs: int,
     name: str,
-    earlier: Mapping[str, Any] | None = None,
-) -> dict[str, list[float]]:
-    """Trains, from the last backup on if there is one; returns the whole history.
-
-    Writes it beside that of earlier steps.
-    """
+    record: dict[str, Any],
+) -> dict[str, list[float | None]]:
+    """Trains, from the last backup on if there is one; returns the history, written in `record`."""
     start, total = 0, epochs * data.steps_per_epoch
     is_chief = model.distribute_strategy.extended.should_checkpoint
     callbacks = []
@@ -307,14 +224,11 @@ def fit(
         if start and is_chief:
             print(f"going on after step {start:,} of {total:,}", flush=True)
     if args.recalibrate:
-        plain = data.plain.batch(args.batch_size)
-        recalibrate = lqf.callbacks.RecalibrateBatchNorm(plain, args.recalibrate)
+        recalibrate = recalibration(args, model, data, args.recalibrate)
         callbacks.append(recalibrate)
     if args.tensorboard and is_chief:
         callbacks.append(tf.keras.callbacks.TensorBoard(args.tensorboard / name))
-    epochs_done = start // data.steps_per_epoch
-    goes_on = start > 0 or bool(earlier)
-    history = surviving.History(args, name, epochs_done, is_chief, earlier, goes_on)
+    history = surviving.History(args, record, name, start, data.steps_per_epoch, is_chief)
     if start >= total:  # there is nothing left to do
         tf.train.Checkpoint(model=model).restore(
             tf.train.latest_checkpoint(folder / "chief")
