@@ -1,20 +1,19 @@
 """Adam on latent weights: the class, and functions that call it."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
 
 from larq_filters._numbers import Coefficient, below_one, not_negative, times
 from larq_filters.filters import Cascade, Filter, Integrator, NormalizedEMA
 from larq_filters.recipes._explain_adam import explanation_of_adam
-from larq_filters.recipes._explain_text import Explanation
+from larq_filters.recipes._explain_text import Explained, Explanation
 from larq_filters.recipes._form import State
 
 import numpy as np
+from typing_extensions import override
 
 
 @dataclasses.dataclass(frozen=True)
-class Adam:
+class Adam(Explained):
     r"""Adam on latent weights: its equivalent filter, its state, and what its numbers do.
 
     m and v are averages of g and g² divided by their bias; w_t = (1 − ηλ)w_{t−1} − η·m/(√v + ε),
@@ -89,18 +88,9 @@ class Adam:
         """The state of `filter` for given latent weights; see `adam_state`."""
         return adam_state(latent, m, v, steps=steps)
 
-    def explain(
-        self,
-        *,
-        steps: int | None = None,
-        steps_per_epoch: float | None = None,
-        print_fn: Callable[[str], Any] | None = print,
-    ) -> Explanation:
-        """What each of its numbers does; arguments as of `larq_filters.recipes.explain`."""
-        explanation = explanation_of_adam(self, steps, steps_per_epoch)
-        if print_fn is not None:
-            print_fn(str(explanation))
-        return explanation
+    @override
+    def _explanation(self, steps: int | None, steps_per_epoch: float | None) -> Explanation:
+        return explanation_of_adam(self, steps, steps_per_epoch)
 
 
 def from_adam(

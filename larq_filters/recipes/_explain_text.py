@@ -4,7 +4,7 @@ import dataclasses
 import html
 import math
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from larq_filters._text import WIDTH, html_table, table
@@ -125,6 +125,26 @@ class Explanation:
     def _redundant(self) -> str:
         factors = (f"{n.replace('_', ' ')} × {f:g}" for n, f in self.changes_nothing.items())
         return f"All of these factors together change no binary weight: {', '.join(factors)}."
+
+
+class Explained:
+    """A recipe that says what its numbers do."""
+
+    def _explanation(self, steps: int | None, steps_per_epoch: float | None) -> Explanation:
+        raise NotImplementedError
+
+    def explain(
+        self,
+        *,
+        steps: int | None = None,
+        steps_per_epoch: float | None = None,
+        print_fn: Callable[[str], Any] | None = print,
+    ) -> Explanation:
+        """What each of its numbers does; arguments as of `larq_filters.recipes.explain`."""
+        explanation = self._explanation(steps, steps_per_epoch)
+        if print_fn is not None:
+            print_fn(str(explanation))
+        return explanation
 
 
 def sentences(

@@ -8,15 +8,16 @@ from larq_filters._numbers import Coefficient
 from larq_filters.filters import Filter
 from larq_filters.optimizers import LatentSGD
 from larq_filters.recipes._explain import explanation_of
-from larq_filters.recipes._explain_text import Explanation
+from larq_filters.recipes._explain_text import Explained, Explanation
 from larq_filters.recipes._form import Form, State
 
 import numpy as np
 import tensorflow as tf
+from typing_extensions import override
 
 
 @dataclasses.dataclass(frozen=True)
-class SGD(Form):
+class SGD(Form, Explained):
     r"""SGD on latent weights: its equivalent filter, its state, and what its numbers do.
 
     With learning rate η, momentum β, dampening d and weight decay λ, and gradients g:
@@ -58,18 +59,9 @@ class SGD(Form):
         Quist, Li, van Gemert, ICLR 2023 (arXiv 2303.02452), for the decoupled form.
     """
 
-    def explain(
-        self,
-        *,
-        steps: int | None = None,
-        steps_per_epoch: float | None = None,
-        print_fn: Callable[[str], Any] | None = print,
-    ) -> Explanation:
-        """What each of its numbers does; arguments as of `larq_filters.recipes.explain`."""
-        explanation = explanation_of(self, steps, steps_per_epoch)
-        if print_fn is not None:
-            print_fn(str(explanation))
-        return explanation
+    @override
+    def _explanation(self, steps: int | None, steps_per_epoch: float | None) -> Explanation:
+        return explanation_of(self, steps, steps_per_epoch)
 
     def optimizer(
         self, real_optimizer: tf.keras.optimizers.Optimizer | str | Mapping[str, Any] = "adam"
