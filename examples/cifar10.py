@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from common import options, teachers, training
-from common.data import Data
+from common.data import Data, batches_of_worker
 
 normalize = lqf.models.preprocess_cifar10
 
@@ -92,6 +92,7 @@ def train_batches(
     logits: np.ndarray | None,
     start: int,
     stop: int,
+    context: tf.distribute.InputContext | None = None,
 ) -> tf.data.Dataset:
     """The batches of some steps: each depends on the seed and its step only."""
     tensors = arrays if logits is None else (*arrays, tf.constant(logits))
@@ -106,9 +107,8 @@ def train_batches(
         seed = tf.stack([tf.constant(args.seed, tf.int64), i])
         return augment(normalize(image), seed), *targets
 
-    examples = tf.data.Dataset.range(start * args.batch_size, stop * args.batch_size)
-    examples = examples.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return examples.batch(args.batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    numbers = tf.data.Dataset.range(start * args.batch_size, stop * args.batch_size)
+    return batches_of_worker(numbers, example, args.batch_size, context)
 
 
 def augment(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from common import options, teachers, training
-from common.data import Data
+from common.data import Data, batches_of_worker
 
 MEAN, STD = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)  # of ImageNet's images, per channel
 NETWORKS = {
@@ -96,6 +96,7 @@ def train_batches(
     logits: np.ndarray | None,
     start: int,
     stop: int,
+    context: tf.distribute.InputContext | None = None,
 ) -> tf.data.Dataset:
     """The batches of some steps: the order of each epoch depends on the seed and its number only.
 
@@ -134,8 +135,7 @@ def train_batches(
         examples = tf.data.Dataset.zip(numbers, order)
     else:
         examples = tf.data.Dataset.zip(numbers, order).map(lambda i, pair: (i, *pair))
-    examples = examples.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return examples.batch(args.batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    return batches_of_worker(examples, example, args.batch_size, context)
 
 
 def records(files: list[str] | tf.Tensor) -> tf.data.Dataset:

@@ -420,6 +420,15 @@ def test_data_depend_on_seed_and_step_only(name, small_cifar10, small_imagenet):
     for one, two in zip(whole[start:], data.train(start, 2 * per_epoch), strict=True):
         for a, b in zip(one, two, strict=True):
             np.testing.assert_array_equal(a, b)
+    parts = []  # of two workers with two devices each
+    for worker in (0, 1):
+        context = tf.distribute.InputContext(2, worker, num_replicas_in_sync=4)
+        parts.append([batch[0].numpy() for batch in data.train(start, 2 * per_epoch, context)])
+    assert {len(images) for part in parts for images in part} == {10}
+    shared = [x for i in range(0, len(parts[0]), 2) for part in parts for x in part[i : i + 2]]
+    np.testing.assert_array_equal(
+        np.concatenate(shared), np.concatenate([x for x, _ in whole[start:]])
+    )
     labels = np.array([y for _, y in whole]).reshape(2, -1)
     assert (labels[0] != labels[1]).any()
     other = arguments(name, "--data-dir", folder, "--batch-size", 40, "--seed", 2, *size)

@@ -4,6 +4,7 @@ Both hand their data and their network to `run`.
 """
 
 import argparse
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -239,8 +240,9 @@ def fit(
             logs = model.evaluate(data.test, verbose=0, return_dict=True)
             history.on_epoch_end(epochs - 1, {f"val_{key}": value for key, value in logs.items()})
     else:
+        strategy = model.distribute_strategy
         model.fit(
-            data.train(start, total),
+            strategy.distribute_datasets_from_function(functools.partial(data.train, start, total)),
             epochs=epochs,
             steps_per_epoch=data.steps_per_epoch,
             validation_data=data.test,
