@@ -170,6 +170,8 @@ def explain(
 ) -> Explanation:
     r"""What each hyperparameter of SGD on latent weights does, in numbers and plain sentences.
 
+    `Adam(...).explain()` does it for Adam, `recipe_of(optimizer).explain()` for a Keras optimizer.
+
     Decoupled weight decay: α = ηλ and γ = 1 − β, whose poles are 1 − α and 1 − γ. Coupled: with
     κ = (1−d)ηλ, α and γ are the roots of δ² − (1−β+κ)δ + κ, or with Nesterov momentum of
     δ² − (1−β+κ(1+β))δ + κ; if they are complex, the filter rings with a period of 2π/abs(arg(p)). A
