@@ -125,6 +125,12 @@ def _add_explain(commands: Any) -> None:
     adam("--beta-1", type=float, help="β₁, of the average of gradients (default 0.9)")
     adam("--beta-2", type=float, help="β₂, of the average of their squares (default 0.999)")
     adam("--epsilon", type=float, help="ε (default 1e-7)")
+    adam(
+        "--epsilon-hat",
+        action="store_true",
+        default=None,
+        help="ε is added before the bias correction, as in Keras; without it, as in PyTorch",
+    )
     add("--clip", type=float, help="bound of the latent weights; larq's weight_clip has 1")
     add("--epochs", type=float, help="length of the training; needs --steps-per-epoch")
     add("--steps-per-epoch", type=float, help="prints times in epochs, too")

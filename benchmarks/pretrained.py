@@ -30,7 +30,7 @@ from support.examples import cifar10, quickstart
 # Of the arguments of examples/cifar10.py, those that do not decide what is trained.
 ELSEWHERE = (
     *("data_dir", "output", "save", "backup", "backup_steps", "tensorboard"),
-    *("strategy", "logical_devices", "trial"),  # a trial's values are no option
+    "trial",  # whose values are no option
 )
 
 

@@ -60,12 +60,12 @@ def test_explain_coupled_decay_and_schedule(call):
 
 def test_explain_adam(call, tmp_path):
     picture = tmp_path / "out.png"
-    options = ("--beta-1", "0.8", "--beta-2", "0.95", "--epsilon", "1e-3", "--clip", 1)
+    options = ("--beta-1", 0.8, "--beta-2", 0.95, "--epsilon", 1e-3, "--epsilon-hat", "--clip", 1)
     code, out, _ = call("explain", *ADAM, *options, "--weight-decay", "0.1", "--plot", picture)
     assert code == 0 and picture.exists()
-    recipe = recipes.Adam(1e-3, 0.8, 0.95, 1e-3, 1.0, weight_decay=0.1)
+    recipe = recipes.Adam(1e-3, 0.8, 0.95, 1e-3, 1.0, weight_decay=0.1, epsilon_hat=True)
     assert out.startswith(str(recipe.explain(print_fn=None)))
-    assert "over g/√v" in out and all(len(line) <= 80 for line in out.splitlines()[:-3])
+    assert "for √v = 1" in out and all(len(line) <= 80 for line in out.splitlines()[:-3])
 
 
 @pytest.mark.parametrize(

@@ -245,13 +245,21 @@ def test_cifar10_mirrored(small_cifar10, tmp_path):
         (["--epochs", 0], "--epochs is a whole number from 1 on. Received: --epochs 0"),
         (["--two-step", -1], "--two-step is a whole number from 0 on"),
         (["--seed", -1], "--seed is a whole number from 0 to 4294967295"),
-        (["--learning-rate", 0], "--learning-rate is above 0"),
+        (["--learning-rate", 0], "--learning-rate is above 0 and finite"),
         (["--label-smoothing", 1], "--label-smoothing is from 0 to below 1"),
         (["--label-smoothing", 0.1, "--teacher", "t.keras"], "no effect on what a teacher says"),
         (["--save", "network"], "--save ends in .keras or .h5"),
         (["--alpha", 0.1, "--optimizer", "adam"], "--alpha has no effect with --optimizer adam"),
-        (["--gamma", 0.5, "--trial", "t.json"], "--gamma has no effect: the hyperparameters are"),
-        (["--teacher-weights", "w.h5"], "--teacher-weights has no effect without --teacher"),
+        (["--gamma", 0.5, "--trial", "t.json"], "--gamma has no effect: --trial has"),
+        (["--learning-rate", 1, "--trial", "t.json"], "--learning-rate has no effect"),
+        (["--teacher-weights", "w.h5"], "--teacher-weights has no effect without a --teacher"),
+        (["--teacher", __file__, "--teacher-weights", "w.h5"], "without a --teacher by name"),
+        (["--backup-steps", 3], "--backup-steps has no effect without --backup"),
+        (["--alpha", -1], "--alpha must be"),
+        (["--gamma", 7], "--gamma must be"),
+        (["--learning-rate", "nan"], "--learning-rate is above 0 and finite"),
+        (["--width", 0], "--width is a whole number from 1 on"),
+        (["--trial", "none.json", "--two-step", 1, "--learning-rate", 1], "--trial: none.json"),
         (["--logical-devices", 2], "--logical-devices has no effect without --strategy"),
         (["--optimizer", "bop", "--two-step", 1], "nor make bits of real weights"),
         (["--batch-size", 1000], "fewer training images than 1000"),
@@ -393,8 +401,14 @@ def test_precomputed_logits_belong_to_their_images(name, small_cifar10, small_im
     np.save(args.teacher_logits, np.zeros((len(labels) - 1, classes), "float32"))
     with pytest.raises(SystemExit, match="a row for each training image. Received"):
         module.load(args)
-    args.teacher_logits.write_text("no array")
-    with pytest.raises(SystemExit, match="is no .npy file"):
+    np.savez(tmp_path / "arrays.npz", labels=labels)
+    for content in (b"no array", b"", (tmp_path / "arrays.npz").read_bytes()):
+        args.teacher_logits.write_bytes(content)
+        with pytest.raises(SystemExit, match="is no .npy file"):
+            module.load(args)
+    args.teacher_logits, args.teacher = tmp_path / "none.npy", "MobileNet"
+    args.strategy = "multi_worker"
+    with pytest.raises(SystemExit, match="every worker would make it; make it first"):
         module.load(args)
 
 

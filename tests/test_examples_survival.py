@@ -1,5 +1,6 @@
 """Trainings that are killed, and disks that cannot be written to, with the example of CIFAR-10."""
 
+import contextlib
 import importlib
 import json
 import re
@@ -53,11 +54,14 @@ def test_a_finished_training_is_not_done_again(small_cifar10, tmp_path):
     first = run(tmp_path, small_cifar10, *arguments, *save)
     assert first.returncode == 0, first.stderr
     (tmp_path / "network.h5").rename(tmp_path / "before.h5")
+    history = (tmp_path / "history.json").rename(tmp_path / "before.json").read_text()
     again = run(tmp_path, small_cifar10, *arguments, *save)
     assert again.returncode == 0, again.stderr
     assert "loss:" in first.stdout and "loss:" not in again.stdout
     lines = [re.search(r"test accuracy.*", result.stdout)[0] for result in (first, again)]
     assert lines[0] == lines[1]
+    written = json.loads((tmp_path / "history.json").read_text())
+    assert written["history"] == json.loads(history)["history"] and "loss" in written["history"]
     before, after = (
         tf.keras.models.load_model(tmp_path / name, compile=False).get_weights()
         for name in ("before.h5", "network.h5")
@@ -156,6 +160,18 @@ def test_an_epoch_that_goes_on_keeps_its_figures(known, tmp_path, monkeypatch):
     second = known[1] if len(known) > 1 else None
     assert record["history"]["loss"] == [0.5, second, 0.3]
     assert record["history"]["val_loss"] == [0.5, 0.25, 0.2]
+    history.on_epoch_end(3, {"val_loss": 0.1})  # stopped after its last step
+    assert record["history"]["loss"] == [0.5, second, 0.3, None]
+
+
+def test_a_backup_of_before_has_its_history_in_the_output(tmp_path, monkeypatch):
+    surviving, output = surviving_of(monkeypatch), tmp_path / "history.json"
+    output.write_text(json.dumps({"seconds": 9.0, "history": {"loss": [1.0]}}))
+    args = arguments("--output", output, "--backup", tmp_path / "backup")
+    (tmp_path / "backup").mkdir()
+    assert "history" not in surviving.begin(args)
+    (tmp_path / "backup" / "first_step.h5").touch()
+    assert surviving.begin(args)["history"] == {"loss": [1.0]}
 
 
 OTHERS = {
@@ -170,15 +186,21 @@ OTHERS = {
 def test_a_backup_of_other_arguments_is_refused(name, tmp_path, monkeypatch):
     surviving, folder = surviving_of(monkeypatch), tmp_path / "backup"
     folder.mkdir()
-    surviving.check_backup(arguments("--backup", folder), 8, is_chief=True)
-    moved = ("--output", "elsewhere.json", "--strategy", "mirrored", "--backup-steps", 3)
-    surviving.check_backup(arguments("--backup", folder, *moved), 8, is_chief=True)
     args, steps = arguments("--backup", folder, *OTHERS[name]), 8 + (name == "steps_per_epoch")
+    surviving.check_backup(args, True, steps)  # which was stopped before its first backup
+    surviving.check_backup(arguments("--backup", folder), True, 8)
+    (folder / "first_step.h5").touch()
+    moved = ("--output", "elsewhere.json", "--strategy", "mirrored", "--backup-steps", 3)
+    for known in (None, 8):
+        surviving.check_backup(arguments("--backup", folder, *moved), True, known)
     for is_chief in (True, False):
         with pytest.raises(
             SystemExit, match=f"a training with {name} = .* or another folder.*: {name} ="
         ):
-            surviving.check_backup(args, steps, is_chief)
+            surviving.check_backup(args, is_chief, steps)
+    # Before the data are read, nothing is known of the steps.
+    with pytest.raises(SystemExit) if OTHERS[name] else contextlib.nullcontext():
+        surviving.check_backup(args, True, None)
 
 
 def test_a_record_says_what_had_an_effect(tmp_path, monkeypatch):
@@ -188,9 +210,15 @@ def test_a_record_says_what_had_an_effect(tmp_path, monkeypatch):
     trial.write_text(json.dumps({"hyperparameters": hp.get_config()}))
     searched = surviving.arguments(arguments("--trial", trial, "--save", tmp_path / "a.keras"))
     assert searched["trial"] == hp.values and searched["save"] == str(tmp_path / "a.keras")
+    hp = lqf.tuning.HyperParameters()
+    lqf.tuning.latent_sgd(hp, steps=100)
+    trial.write_text(json.dumps({"hyperparameters": hp.get_config()}))
+    of_latent = surviving.arguments(arguments("--trial", trial))
+    assert of_latent["trial"]["learning_rate"] == 0.1
+    assert not of_latent.keys() & {"optimizer", "learning_rate"}
     latent = surviving.arguments(arguments("--optimizer", "adam", "--teacher", "t.keras"))
     assert latent["teacher"] == "t.keras" and latent["epochs"] == 6
-    for record in (searched, latent):
+    for record in (searched, of_latent, latent):
         assert not record.keys() & {"alpha", "gamma", "alpha_power", "state_dtype", "data_dir"}
 
 

@@ -28,6 +28,22 @@ def simulate(gradients, w, recipe):
     return np.array(weights)
 
 
+def trajectory(optimizer, gradients):
+    """The steps that an optimizer of Keras makes."""
+    w = tf.Variable(0.0, dtype="float64")
+    optimizer.build([w])
+
+    @tf.function
+    def run():
+        return tf.map_fn(step, tf.constant(gradients))
+
+    def step(g):
+        optimizer.apply_gradients([(g, w)])
+        return w.read_value()
+
+    return np.diff(run().numpy(), prepend=0.0)
+
+
 def rows(recipe, **arguments):
     explanation = recipe.explain(**arguments, print_fn=None)
     return {row.name: row.effect for row in explanation.hyperparameters}
@@ -46,8 +62,9 @@ def test_from_the_clip_to_a_flip(clip, decay):
         assert weights[0] - weights[1] == pytest.approx(1e-3, rel=1e-3)  # η per step
 
 
-def test_a_clip_that_one_step_crosses():
-    text = rows(Adam(0.5, weight_decay=2.0, clip=1.0))["learning rate"]
+@pytest.mark.parametrize("decay", [0.0, 2.0])
+def test_a_clip_that_one_step_crosses(decay):
+    text = rows(Adam(0.5, weight_decay=decay, clip=0.3))["learning rate"]
     assert found(r"in about ([\d.]+) steps", text) == 1.0
 
 
@@ -69,15 +86,15 @@ def test_the_initial_weights_are_forgotten_when_it_says():
 
 @pytest.mark.parametrize("decay", [0.0, 0.5])
 def test_the_linear_filter_is_adam_where_v_is_given(decay):
-    """Two runs whose gradients differ in one sign have the same v."""
+    """Two runs whose gradients of ±1 differ in one sign have the same v, of 1."""
     recipe = Adam(0.1, beta_1=0.8, beta_2=0.95, weight_decay=decay, clip=None)
     gradients = np.random.default_rng(0).choice([-1.0, 1.0], 300)
     other = gradients.copy()
     other[200] *= -1
     runs = [simulate(g, np.float64(0.0), recipe)[200:] for g in (gradients, other)]
-    response = (runs[1] - runs[0]) * gradients[200]
+    response = (runs[1] - runs[0]) * gradients[200] / 2
     h = recipe.explain(print_fn=None).linear.impulse_response(100)
-    np.testing.assert_allclose(response / response.max(), h / h.max(), rtol=1e-6)
+    np.testing.assert_allclose(response * (decay or 1.0), h, rtol=1e-6)  # y = −λw, or −w
 
 
 def test_the_factors_change_no_binary_weight_and_each_is_needed():
@@ -100,14 +117,23 @@ def test_the_factors_change_no_binary_weight_and_each_is_needed():
 
 
 def test_with_a_large_epsilon_adam_is_sgd():
-    recipe = Adam(1.0, epsilon=1e6, clip=None)
-    rate = found(r"rate of η/ε = ([\d.e-]+)", rows(recipe)["epsilon"])
-    gradients = np.random.default_rng(0).normal(size=50)
-    m = w = 0.0
-    for t, g in enumerate(gradients, 1):
-        m = 0.9 * m + 0.1 * g
-        w -= rate * m / (1 - 0.9**t)
-    assert simulate(gradients, np.float64(0.0), recipe)[-1] == pytest.approx(w, rel=1e-5)
+    gradients = 1e-6 * np.random.default_rng(0).normal(size=600)
+    for epsilon_hat in (False, True):
+        kept = {"beta_1": 0.9, "beta_2": 0.95, "epsilon": 10.0}
+        text = rows(Adam(1.0, **kept, clip=None, epsilon_hat=epsilon_hat))["epsilon"]
+        steps, rate = found(
+            r"after some ([\d]+) steps, a learning rate of η\(1 − β₁\)/ε = ([\d.e-]+)\.", text
+        )
+        assert steps == (20 if epsilon_hat else 10)
+        if epsilon_hat:  # Keras has it
+            adam = tf.keras.optimizers.Adam(1.0, **kept)
+            adam_steps = trajectory(adam, gradients)
+        else:
+            weights = simulate(gradients, np.float64(0.0), Adam(1.0, **kept))
+            adam_steps = np.diff(weights, prepend=0.0)
+        sgd_steps = trajectory(tf.keras.optimizers.SGD(rate, momentum=0.9), gradients)
+        late = 15 * int(steps)
+        np.testing.assert_allclose(adam_steps[late:], sgd_steps[late:], rtol=1e-2, atol=1e-11)
 
 
 def test_the_averages_of_gradients_and_their_squares():
@@ -117,7 +143,20 @@ def test_the_averages_of_gradients_and_their_squares():
         assert beta**steps == pytest.approx(np.exp(-1), rel=1e-2)
     alone = rows(Adam(beta_1=0.0, beta_2=0.0))
     assert "None: gradients are not averaged" in alone["first moment"]
-    assert "relative to its own size" in alone["second moment"]
+    assert "√v is the size of the newest gradient" in alone["second moment"]
+
+
+def test_what_a_clip_and_a_schedule_change():
+    free, clipped = rows(Adam(clip=None)), rows(Adam())
+    assert "Never forgotten" in free["initialization"]
+    assert "Forgotten only where the clip is reached" in clipped["initialization"]
+    ends = [simulate(np.tile([1.0] * 150 + [-1.0] * 20, 2), w, Adam(1e-2)) for w in (0.9, -0.9)]
+    assert ends[0][-1] == ends[1][-1]  # which it has forgotten there
+    text = rows(Adam(SCHEDULE, weight_decay=0.1), steps=100)["learning rate"]
+    assert "α = ηλ = 0.01 at most" in text and "a flip in at least" in text
+    rising = tf.keras.optimizers.schedules.PolynomialDecay(0.0, 100, 0.1)
+    assert "less and less" not in rows(Adam(rising), steps=100)["its decay"]
+    assert "less and less" in rows(Adam(SCHEDULE), steps=100)["its decay"]
 
 
 SCHEDULE = tf.keras.optimizers.schedules.PolynomialDecay(0.1, 100, 0.0)

@@ -1,13 +1,19 @@
 """The arguments that cifar10.py and imagenet.py share, and which of them go together."""
 
 import argparse
+import math
 import pathlib
 from typing import Any
 
+import larq_filters as lqf  # before TensorFlow's Keras is touched: selects Keras 2
+
 OF_FILTER = {"alpha": 1e-2, "alpha_power": 2.0, "gamma": 0.1, "state_dtype": None}
 OF_NAMED_TEACHER = {"teacher_weights": "imagenet"}
-_RECIPE = {**OF_FILTER, "optimizer": "filtered", "learning_rate": None}  # what a trial replaces
-_LEAST = {"epochs": 1, "batch_size": 1, "two_step": 0, "recalibrate": 0, "backup_steps": 1}
+_LEAST = {
+    **{"epochs": 1, "batch_size": 1, "two_step": 0, "recalibrate": 0, "backup_steps": 1},
+    **{"width": 1, "size": 1, "shuffle_buffer": 1},  # of one of the programs
+}
+_BACKUP_STEPS = {"backup_steps": 500}
 _SEEDS = 2**32
 
 
@@ -64,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser, epochs: int, batch_size: int)
         metavar="BATCHES",
         help="re-estimate batch norm from so many batches before every validation",
     )
-    parser.set_defaults(**OF_FILTER, **OF_NAMED_TEACHER)
+    parser.set_defaults(**OF_FILTER, **OF_NAMED_TEACHER, **_BACKUP_STEPS)
     device = parser.add_argument_group("devices").add_argument
     device("--strategy", choices=["none", "mirrored", "multi_worker"], default="none")
     device("--logical-devices", type=int, help="split the CPU into so many, to try strategies on")
@@ -79,19 +85,24 @@ def add_arguments(parser: argparse.ArgumentParser, epochs: int, batch_size: int)
         metavar="FOLDER",
         help="save all that training needs here; run again with the same arguments, it goes on",
     )
-    files("--backup-steps", type=int, default=500, metavar="STEPS", help="between two backups")
+    files("--backup-steps", type=int, metavar="STEPS", help="between two backups (default 500)")
     files("--tensorboard", type=pathlib.Path, metavar="FOLDER")
 
 
 def check(args: argparse.Namespace) -> None:
     """Refuses what cannot be, and options that would have no effect."""
     for name, least in _LEAST.items():
-        if getattr(args, name) < least:
+        value = getattr(args, name, None)
+        if value is not None and value < least:
             _refuse(args, name, f"is a whole number from {least} on")
     if not 0 <= args.seed < _SEEDS:
         _refuse(args, "seed", f"is a whole number from 0 to {_SEEDS - 1}")
-    if args.learning_rate is not None and args.learning_rate <= 0.0:
-        _refuse(args, "learning_rate", "is above 0")
+    if args.learning_rate is not None and not 0.0 < args.learning_rate < math.inf:
+        _refuse(args, "learning_rate", "is above 0 and finite")
+    try:
+        lqf.filters.CascadedEMA(args.alpha, args.gamma)
+    except ValueError as error:
+        raise SystemExit(f"--{error}") from error
     if not 0.0 <= args.label_smoothing < 1.0:
         _refuse(args, "label_smoothing", "is from 0 to below 1")
     if args.save and args.save.suffix not in (".keras", ".h5"):
@@ -99,11 +110,13 @@ def check(args: argparse.Namespace) -> None:
     if args.save and args.save.is_dir():
         _refuse(args, "save", "is a folder: give the name of a file")
     if args.trial:
-        _refuse_set(args, _RECIPE, "has no effect: the hyperparameters are those of --trial")
+        _refuse_set(args, of_recipe(args), "has no effect: --trial has the hyperparameters")
     if args.optimizer != "filtered":
         _refuse_set(args, OF_FILTER, f"has no effect with --optimizer {args.optimizer}")
-    if not args.teacher:
-        _refuse_set(args, OF_NAMED_TEACHER, "has no effect without --teacher")
+    if not args.teacher or pathlib.Path(args.teacher).exists():
+        _refuse_set(args, OF_NAMED_TEACHER, "has no effect without a --teacher by name")
+    if not args.backup:
+        _refuse_set(args, _BACKUP_STEPS, "has no effect without --backup")
     if args.label_smoothing and (args.teacher or args.teacher_logits):
         _refuse(args, "label_smoothing", "has no effect on what a teacher says: leave it out")
     if args.logical_devices and args.strategy == "none":
@@ -113,6 +126,12 @@ def check(args: argparse.Namespace) -> None:
             "larq's Bop cannot be saved in mid-training, nor make bits of real weights, nor be "
             "used under a strategy; lqf.recipes.bop can"
         )
+
+
+def of_recipe(args: argparse.Namespace) -> dict[str, Any]:
+    """What a trial replaces, and its defaults; the first of two steps has a rate of its own."""
+    rate = {} if args.two_step else {"learning_rate": None}
+    return {**OF_FILTER, "optimizer": "filtered", **rate}
 
 
 def check_replicas(args: argparse.Namespace, replicas: int) -> None:

@@ -61,7 +61,9 @@ def arguments(args: argparse.Namespace) -> dict[str, Any]:
     if args.trial:
         values["trial"] = read_trial(args.trial).values
     idle = {"data_dir"}
-    if args.trial or args.optimizer != "filtered":
+    if args.trial:
+        idle |= options.of_recipe(args).keys()
+    elif args.optimizer != "filtered":
         idle |= options.OF_FILTER.keys()
     if not args.teacher:
         idle |= options.OF_NAMED_TEACHER.keys()
@@ -73,30 +75,40 @@ def read_trial(path: pathlib.Path) -> "lqf.tuning.HyperParameters":
     try:
         trial = json.loads(path.read_text("utf-8"))
         return lqf.tuning.HyperParameters.from_config(trial["hyperparameters"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise SystemExit(
             f"--trial: {path} is not the trial.json of a search; tune_cifar10.py prints the one of "
             f"its best trial ({error})"
         ) from error
 
 
-def check_backup(args: argparse.Namespace, steps_per_epoch: int, is_chief: bool) -> None:
-    """Refuses the backup of a training by other arguments; notes those of a new one."""
+def check_backup(args: argparse.Namespace, is_chief: bool, steps_per_epoch: int | None) -> None:
+    """Refuses the backup of a training by other arguments; notes those of a new one.
+
+    Without `steps_per_epoch`, before the data are read, it notes nothing.
+    """
     path = args.backup / "arguments.json"
     now = {name: value for name, value in arguments(args).items() if name not in _WHERE}
-    now["steps_per_epoch"] = steps_per_epoch
-    if not path.exists():
-        if is_chief:
+    if steps_per_epoch is not None:
+        now["steps_per_epoch"] = steps_per_epoch
+    if not (_is_begun(args.backup) and path.exists()):  # or it is of an earlier version
+        if is_chief and steps_per_epoch is not None:
             _write_json(path, now)
         return
     before = json.loads(path.read_text("utf-8"))
-    other = [name for name in {**now, **before} if before.get(name) != now.get(name)]
+    other = [name for name in now if name in before and before[name] != now[name]]
     if other:
         raise SystemExit(
             f"--backup: {args.backup} has a training with {_listed(before, other)}. Give the same "
             "arguments to go on, or another folder to begin anew. Received: "
             f"{_listed(now, other)}"
         )
+
+
+def _is_begun(folder: pathlib.Path) -> bool:
+    """Whether there is something to go on from."""
+    parts = (folder / name / "chief" for name in ("first_step", "training"))
+    return (folder / "first_step.h5").exists() or any(map(tf.train.latest_checkpoint, parts))
 
 
 def _listed(values: dict[str, Any], names: list[str]) -> str:
@@ -132,6 +144,8 @@ def saved_steps(folder: pathlib.Path, steps_per_epoch: int) -> int:
 def begin(args: argparse.Namespace) -> dict[str, Any]:
     """The record of a training: anew, or with what it had when it was stopped."""
     before = args.backup and args.backup / _HISTORY
+    if args.backup and not before.exists() and _is_begun(args.backup):
+        before = args.output  # which had it in earlier versions
     return {
         **(json.loads(before.read_text("utf-8")) if before and before.exists() else {}),
         "arguments": arguments(args),
@@ -151,8 +165,8 @@ def begin(args: argparse.Namespace) -> dict[str, Any]:
 class History(tf.keras.callbacks.Callback):
     """Adds each epoch to a record, and writes it as JSON: to --output, and into the backup.
 
-    Of an epoch that was stopped, only the last steps are done when it goes on. Its figures of
-    training are then those that were recorded, or None; those of validation are right.
+    Of an epoch that was stopped, only the last steps are done when it goes on, or none. Its figures
+    of training are then those that were recorded, or None; those of validation are right.
     """
 
     def __init__(
@@ -176,12 +190,15 @@ class History(tf.keras.callbacks.Callback):
         self.before, self.start = record.get("seconds", 0.0), time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        for key, value in (logs or {}).items():
+        logs = logs or {}
+        for key in {**self.rows, **logs}:
             row = self.rows.setdefault(key, [])
-            # An epoch that was stopped between its last step and its end has no value.
             row += [None] * (epoch + 1 - len(row))
-            if epoch != self.in_part or key.startswith("val_"):
-                row[epoch] = float(value)
+            if key in logs and (epoch != self.in_part or key.startswith("val_")):
+                row[epoch] = float(logs[key])
+        self.write()
+
+    def write(self) -> None:
         self.record["seconds"] = round(self.before + time.perf_counter() - self.start, 1)
         if self.is_chief:
             if self.args.backup:

@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import os
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -128,11 +129,24 @@ def teacher_logits(args: argparse.Namespace, data: Data) -> np.ndarray:
                 f"--teacher-logits: there is no {args.teacher_logits}; give a --teacher, too, and "
                 "it is made"
             )
-        write(args.teacher_logits, functools.partial(_save_logits, args, data))
+        if args.strategy == "multi_worker":
+            raise SystemExit(
+                f"--teacher-logits: there is no {args.teacher_logits}, and every worker would make "
+                "it; make it first, in a short training without --strategy multi_worker"
+            )
+        try:
+            write(args.teacher_logits, functools.partial(_save_logits, args, data))
+        except OSError as error:
+            raise SystemExit(
+                f"--teacher-logits: cannot write {args.teacher_logits} ({error.strerror}); make "
+                "room, or name another file"
+            ) from error
     try:
         logits = np.load(args.teacher_logits, mmap_mode="r")
-    except ValueError as error:
-        raise SystemExit(f"--teacher-logits: {args.teacher_logits} is no .npy file") from error
+    except (ValueError, EOFError):
+        logits = None
+    if not isinstance(logits, np.ndarray):
+        raise SystemExit(f"--teacher-logits: {args.teacher_logits} is no .npy file")
     shape = (data.images, data.num_classes)
     if logits.shape != shape:
         raise SystemExit(
@@ -146,6 +160,8 @@ def _save_logits(args: argparse.Namespace, data: Data, path: pathlib.Path) -> No
     teacher, done = make_teacher(args, data), 0
     shape = (data.images, data.num_classes)
     logits = np.lib.format.open_memmap(path, "w+", np.float32, shape)  # larger than the memory
+    with path.open("r+b") as file:  # writing to a map ends the process where a disk is full
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     for x in data.plain.map(lambda x, y: x).batch(args.batch_size):
         logits[done : done + len(x)] = teacher(x).numpy()
         done += len(x)

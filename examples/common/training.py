@@ -33,11 +33,13 @@ def run(
         surviving.check_folders(args)
     if args.mixed_precision:
         tf.keras.mixed_precision.set_global_policy(args.mixed_precision)
+    if args.backup:
+        surviving.check_backup(args, is_chief, steps_per_epoch=None)
     data = load()
     if data.steps_per_epoch == 0:
         raise SystemExit(f"--batch-size: there are fewer training images than {args.batch_size}")
     if args.backup:
-        surviving.check_backup(args, data.steps_per_epoch, is_chief)
+        surviving.check_backup(args, is_chief, data.steps_per_epoch)
     record = surviving.begin(args)
     tf.keras.utils.set_random_seed(args.seed)  # after a teacher may have been made for its logits
     if args.two_step:
@@ -239,6 +241,7 @@ def fit(
         if len(history.rows.get("val_accuracy", [])) < epochs:  # stopped before it validated
             logs = model.evaluate(data.test, verbose=0, return_dict=True)
             history.on_epoch_end(epochs - 1, {f"val_{key}": value for key, value in logs.items()})
+        history.write()
     else:
         strategy = model.distribute_strategy
         model.fit(

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
                 figure.savefig(beside, dpi=100)
             print(f"\nThe picture is in {args.plot}.")
             if explanation.optimizer == "Adam":
-                print("It shows the filter over g/√v, without clipping, at the largest rate.")
+                print("It shows the filter for √v = 1, without clipping, at the largest rate.")
             elif explanation.linear != explanation.filter:
                 print("It shows the filter without clipping, at the largest learning rate.")
     except (ImportError, OSError, ValueError) as error:
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 _OF_SGD = ("momentum", "nesterov", "coupled", "dampening")
-_OF_ADAM = ("beta_1", "beta_2", "epsilon")
+_OF_ADAM = ("beta_1", "beta_2", "epsilon", "epsilon_hat")
 
 
 def _recipe(args: argparse.Namespace) -> recipes.SGD | recipes.Adam:

@@ -34,7 +34,7 @@ class Explanation:
     """A latent recipe as a filter; `print` shows it as a table of 80 columns.
 
     With a schedule, α and the numbers that depend on it are for the largest learning rate. Of Adam,
-    they are those of its filter over g/√v.
+    they hold while v stays the same.
 
     Example:
         >>> recipe = lqf.recipes.explain(0.1, 0.9, 1e-4, print_fn=None)
@@ -48,7 +48,7 @@ class Explanation:
     """The result of `recipes.from_sgd` or `from_adam`."""
     linear: Filter
     """The same without clipping, at the largest learning rate, which has a transfer function. Of
-    Adam, without its division by √v, too."""
+    Adam, for √v = 1."""
     alpha: float | None
     """Share per step of the slow stage. 0 if it forgets nothing, None with complex poles."""
     gamma: float | None
@@ -158,6 +158,8 @@ def sentences(
     left = "" if e.remaining is None else f"{100.0 * abs(e.remaining):.3g} % of it is left."
     if decay == 0.0:
         text = "Never forgotten: without weight decay, the filter keeps its start."
+        if clip is not None:
+            text = "Forgotten only where the clip is reached: there is no weight decay."
     elif e.forgotten_after == math.inf:
         text = f"Not forgotten. {training}, {left}"
     else:
@@ -190,10 +192,14 @@ def sentences(
     first, middle, last = (float(rates[i * (rates.size - 1) // 2]) for i in range(3))
     if not response.varies:
         text = "None: the filter stays the same, so new gradients replace old ones to the end."
+        if decay == 0.0:
+            text = "None: new gradients count as much as old ones to the end."
     elif decay == 0.0:
+        falls = first >= middle >= last
         text = (
-            f"New gradients count less and less: half way {middle / response.rate:.3g}, in the "
-            f"last step {last / response.rate:.3g} times as much as at the largest learning rate."
+            f"New gradients count {'less and less' if falls else 'as η says'}: half way "
+            f"{middle / response.rate:.3g}, in the last step {last / response.rate:.3g} times as "
+            "much as at the largest learning rate."
         )
     else:
         first, middle, last = (rate * decay for rate in (first, middle, last))
@@ -204,7 +210,8 @@ def sentences(
     yield Hyperparameter("its decay", "a schedule" if response.varies else "none", text)
 
     if decay == 0.0:
-        text = "None: the filter is an integrator (α = 0). It forgets no gradient and no start."
+        text = "None: the filter is an integrator (α = 0). It forgets no gradient and no start"
+        text += "." if clip is None else ", but where the clip is reached."
     elif e.alpha is None:
         text = "Coupled: it goes through the momentum and makes the filter ring."
     elif recipe.coupled:
