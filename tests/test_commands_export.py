@@ -35,6 +35,18 @@ def run(*arguments):
     return larq_filters_command.main(["export", *map(str, arguments)])
 
 
+def forget_plus_one():
+    """As it is in a program that never imported it."""
+    sys.modules.pop("plus_one", None)
+    keras.utils.get_custom_objects().pop("tests>PlusOne", None)
+
+
+@pytest.fixture
+def plus_one_is_forgotten():
+    yield
+    forget_plus_one()
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Models on disk, good and bad, and samples."""
@@ -47,10 +59,11 @@ def folder(tmp_path_factory):
     stack(conv(4, input_quantizer=None), shape=(4, 4, 8)).save(folder / "unpacked.keras")
     stack(layers.Dense(4), shape=(8,)).save(folder / "real.keras")
     tf.saved_model.save(tf.Module(), folder / "no_keras")
+    noise = np.random.default_rng(0).bytes(500)
     for suffix in ("keras", "h5"):
         whole = (folder / f"model.{suffix}").read_bytes()
         (folder / f"truncated.{suffix}").write_bytes(whole[: len(whole) // 2])
-        (folder / f"corrupt.{suffix}").write_bytes(os.urandom(500))
+        (folder / f"corrupt.{suffix}").write_bytes(noise)
     with zipfile.ZipFile(folder / "keras_3.keras", "w") as archive:
         archive.writestr("metadata.json", json.dumps({"keras_version": "3.5.0"}))
         archive.writestr("config.json", "{}")
@@ -65,8 +78,7 @@ def folder(tmp_path_factory):
         custom = stack(layer, conv(4), shape=(4, 4, 8))
         custom.save(folder / "custom.keras")
         custom.save(folder / "custom_saved_model")
-    del sys.modules["plus_one"]
-    keras.utils.get_custom_objects().pop("tests>PlusOne")
+    forget_plus_one()
     samples = np.random.default_rng(0).normal(size=(6, 4, 4, 8))
     np.save(folder / "samples.npy", samples)
     np.savez(folder / "samples.npz", **{model.input_names[0]: samples})
@@ -179,6 +191,7 @@ def test_a_report_takes_no_place_of_a_network(out, report, folder, tmp_path, cap
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.usefixtures("plus_one_is_forgotten")
 def test_a_module_registers_custom_layers(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(folder / "modules"))
     arguments = ["--import", "plus_one", "--verify", folder / "samples.npy", "--strict"]
