@@ -52,7 +52,8 @@ def built(tmp_path_factory):
 def test_twine_and_pyroma_find_nothing_missing(built):
     code, printed = python("-m", "twine", "check", "--strict", *built.iterdir())
     assert code == 0 and printed.count("PASSED") == 2, printed
-    _, printed = python("-m", "pyroma", "-n", "8", next(built.glob("*.tar.gz")))
+    code, printed = python("-m", "pyroma", "-n", "8", next(built.glob("*.tar.gz")))
+    assert code == 0 and "Final rating: " in printed, printed
     # What is missing is the address, which setup.py has a place for.
     complaints = [line for line in printed.splitlines() if line.startswith(("Your", "You "))]
     assert all("author-email" in line for line in complaints), printed
@@ -64,8 +65,9 @@ def test_the_sdist_runs_its_own_tests(built, tmp_path):
         archive.extractall(tmp_path, filter="data")
     (folder,) = tmp_path.iterdir()
     tracked = subprocess.run(
-        ["git", "-C", ROOT, "ls-files"], capture_output=True, text=True
+        ["git", "-C", ROOT, "ls-files"], check=True, capture_output=True, text=True
     ).stdout.split()
+    assert len(tracked) > 100
     missing = [path for path in tracked if not (folder / path).exists()]
     assert set(missing) <= {".gitignore"}, missing
     tests = ("tests/test_filters.py", "tests/test_commands.py")
