@@ -15,7 +15,6 @@ from helpers import assert_one_sentence, assert_same, model_state
 
 keras, layers, Q = tf.keras, tf.keras.layers, lq.layers
 bits = lqf.export.bits
-NO_OP = lq.quantizers.NoOp(precision=1)
 CHANNELS, INPUTS = 12, 34
 
 
@@ -315,7 +314,7 @@ PADDED_WRONG = {
         lambda: [PAD, layers.Reshape((3, 12, 2)), layers.Conv2D(3, 3)],
         RESHAPED,
     ),
-    "other rows, binary": ((4, 4, 2), lambda: [PAD, layers.Reshape((3, 12, 2)), conv(3)], ""),
+    "other rows, binary": ((4, 4, 2), lambda: [PAD, layers.Reshape((3, 12, 2)), conv(3)], TWICE),
     "one row": ((4, 4, 2), lambda: [PAD, layers.Reshape((36, 2)), layers.Conv1D(3, 3)], RESHAPED),
     "same with strides": ((8, 8, 6), lambda: [PAD, conv(5, strides=2, pad_values=0.0)], TWICE),
     "same of an even kernel": ((7, 5, 6), lambda: [PAD, conv(5, 2, pad_values=0.0)], TWICE),
