@@ -162,7 +162,7 @@ def test_in_a_program_of_their_own_keras_3_models_are_searched(tmp_path):
 
 
 def test_keras_tuner_alone_does_not_respect_keras_2(tmp_path):
-    """When this fails, KerasTuner does: delete larq_filters/_keras_tuner.py."""
+    """When this fails, KerasTuner does: delete larq_filters/tuning/_keras_tuner.py."""
     keras_2 = "import larq_filters\nimport keras_tuner\nfrom tensorflow import keras\n"
     result = run(keras_2 + KERAS_3, tmp_path)
     assert result.returncode == 1

@@ -3,7 +3,7 @@
     python tests/support/saved.py
 
 It writes tests/support/saved/VERSION. A later version loads these files and goes on as the version
-did that wrote them: test_optimizers_saving_before.py. All sums of the trainings are exact, so they
+did that wrote them: test_optimizers_saved_before.py. All sums of the trainings are exact, so they
 go on alike on every processor.
 """
 
