@@ -33,6 +33,8 @@ def select_keras_2() -> None:
     try:
         import tf_keras  # noqa: F401  (a clearer error than TensorFlow's own)
     except ModuleNotFoundError as error:
+        if before is None:
+            del os.environ[_VARIABLE]
         raise ImportError(
             "larq_filters needs Keras 2, which is the package `tf_keras` in the version of your "
             "TensorFlow: `pip install tf_keras`."

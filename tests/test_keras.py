@@ -100,6 +100,20 @@ def test_a_failed_import_leaves_everything_alone():
     assert result.stdout == "False\nkeras keras\n", result.stderr
 
 
+def test_without_tf_keras():
+    """The sentence says what to install, and Keras 3 can be used."""
+    result = run(
+        "import os, sys; sys.modules['tf_keras'] = None\n"
+        "try:\n import larq_filters\nexcept ImportError as error: print(error)\n"
+        "print('TF_USE_LEGACY_KERAS' in os.environ)\n"
+        "import tensorflow as tf; print(tf.keras.Model.__module__.split('.')[0])"
+    )
+    assert result.returncode == 0, result.stderr
+    sentence, *rest = result.stdout.splitlines()
+    assert sentence.startswith("larq_filters needs Keras 2, which is the package `tf_keras`")
+    assert sentence.endswith("`pip install tf_keras`.") and rest == ["False", "keras"]
+
+
 @pytest.mark.slow
 def test_in_a_notebook_kernel():
     """Cells run one by one in an interactive shell, with the import repeated."""
