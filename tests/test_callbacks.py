@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import warnings
 
@@ -54,12 +55,15 @@ def by_hand():
     return oracle.ratios
 
 
-@pytest.mark.parametrize("steps_per_execution", [1, 4])
-def test_ratios_are_those_counted_by_hand(steps_per_execution, by_hand):
+@pytest.mark.parametrize(
+    ("replicas", "steps_per_execution"), [(1, 1), (1, 4), (2, 1)], ids=["1", "4", "two replicas"]
+)
+def test_ratios_are_those_counted_by_hand(replicas, steps_per_execution, by_hand, mirrored):
     callback = lqf.callbacks.FlipRatio()
-    _, history = exact.fit(
-        FilteredFlip(alpha=0.05), [callback], epochs=3, steps_per_execution=steps_per_execution
-    )
+    with mirrored.scope() if replicas == 2 else contextlib.nullcontext():
+        _, history = exact.fit(
+            FilteredFlip(alpha=0.05), [callback], epochs=3, steps_per_execution=steps_per_execution
+        )
     np.testing.assert_allclose(logged(history), by_hand, rtol=1e-12)
 
 
