@@ -138,13 +138,18 @@ WAYS = {"graph": {}, "eager": {"run_eagerly": True}, "several": {"steps_per_exec
 
 @pytest.mark.parametrize("way", slow_but(["graph"], WAYS))
 def test_alike_in_every_way_of_training(way, mirrored):
-    """On one device and two, in graphs and eagerly: all sums of this training are exact."""
+    """On one device and two, in graphs and eagerly.
+
+    All sums of this training are exact, and the start of a filter is one function in all of them.
+    """
     options = WAYS[way]
     make = lambda **kw: FilteredFlip(0.5, None, inertia=0.0, **kw)  # noqa: E731
     plain, _ = exact.fit(make(), **options)
     warm, _ = exact.fit(FilteredFlip(0.5, None, inertia=4.0), **options)
     assert any((a != b).any() for a, b in zip(plain.get_weights(), warm.get_weights(), strict=True))
     assert warm.optimizer.get_config()["inertia"] == 4.0
+    graph, _ = exact.fit(FilteredFlip(0.5, None, inertia=4.0))
+    assert_same(model_state(graph), model_state(warm))
     if options.get("run_eagerly"):
         return
     with mirrored.scope():
