@@ -102,6 +102,29 @@ def test_slow_filters_are_drawn_with_few_points():
     np.testing.assert_allclose(weight, (1 - 1e-5) ** age, rtol=1e-9)
 
 
+def test_responses_are_both_in_one_figure():
+    it = F.CascadedEMA(0.01, 0.1)
+    axes = plots.responses(it).axes
+    for ax, draw in zip(axes, (plots.impulse_response, plots.frequency_response), strict=True):
+        found, expected = lines(ax), lines(draw(it))
+        assert found.keys() == expected.keys() and str(it) in found
+        for label in found:
+            np.testing.assert_array_equal(found[label], expected[label])
+    assert axes[0].get_figure().get_suptitle() == str(it)
+    with pytest.raises(TypeError, match="Sign is not linear"):
+        plots.responses(F.Sign())
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [plots.frequency_response, plots.impulse_response, plots.pole_zero, plots.responses],
+)
+def test_a_filter_with_a_schedule_is_refused(draw):
+    it = F.EMA(tf.keras.optimizers.schedules.PolynomialDecay(0.1, 100, 0.01))
+    assert_one_sentence(lambda: draw(it), ValueError, "at(step)")
+    draw(it.at(50))
+
+
 def test_poles_and_zeros():
     ax = plots.pole_zero(FILTERS[1], F.IIR([1.0, -0.5], [1.0, -1.6, 0.8]), labels=["two", "ring"])
     assert legend(ax) == ["two: 9.49, 99.5 steps", "ring: 8.96 steps"]
