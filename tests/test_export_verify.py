@@ -1,6 +1,4 @@
-"""What is done with a file: compared with its model, in floats and int8, and timed."""
-
-import json
+"""What is done with a file: compared with its model, in floats and int8."""
 
 import larq_filters as lqf
 
@@ -9,7 +7,7 @@ import larq_compute_engine as lce
 import numpy as np
 import pytest
 import tensorflow as tf
-from export_helpers import BINARY, conv, layers, operators, stack
+from export_helpers import BINARY, conv, layers, stack
 from helpers import assert_one_sentence
 
 keras = tf.keras
@@ -311,6 +309,22 @@ def test_int8(dtype, digits):
         exported.verify(images, model, tolerance=0.01)
 
 
+def test_int8_without_fake_quantization():
+    """For its latency: all values have one range, which 255 steps divide."""
+    model = stack(layers.Conv2D(8, 3), conv(8), layers.Conv2D(4, 1), shape=(6, 6, 4))
+    dtypes = {"inference_input_type": "int8", "inference_output_type": "int8"}
+    with pytest.warns(UserWarning, match="only be used for latency"):
+        exported = convert(model, experimental_default_int8_range=(-3.0, 3.0), **dtypes)
+    assert [r.packed for r in exported.report.layers] == [False, True, False]
+    interpreter = lce.testing.Interpreter(exported.data)
+    assert interpreter.input_types == interpreter.output_types == [np.dtype("int8")]
+    assert interpreter.input_scales == interpreter.output_scales == pytest.approx([6 / 255])
+    names = [t.name for t in lqf.export.benchmark(exported, runs=1).latencies]
+    assert names == [*(e for e in exported.report.engines if e != "reference"), "float, LiteRT"]
+    with pytest.raises(ValueError, match="experimental_default_int8_range"):
+        convert(model, **dtypes)
+
+
 def test_zero_padding_in_int8():
     """Larq Compute Engine's fast kernels cannot, and the report says so."""
     head = [FakeQuant(127.5 / 64), layers.Conv2D(8, 3), FakeQuant(127.5 / 8)]
@@ -325,53 +339,6 @@ def test_zero_padding_in_int8():
     assert len(lqf.export.benchmark(exported, runs=2).latencies) == 2
     model = stack(*head[:1], conv(9, 1), FakeQuant(9.0), conv(8, pad_values=0.0), FakeQuant(9.0))
     assert_one_sentence(lambda: convert(model), ValueError, "has no engine for this file")
-
-
-def test_benchmark():
-    exported = convert(stack(conv(), conv(8), shape=(6, 6, 32)))
-    results = {i: lqf.export.benchmark(exported, runs=5, indirect=i) for i in (None, True, False)}
-    names = {i: [latency.name for latency in r.latencies] for i, r in results.items()}
-    assert names[None] == ["default", "indirect", "float, LiteRT"]
-    assert names[True] == ["indirect", "float, LiteRT"]
-    assert names[False] == ["default", "float, LiteRT"]
-    for result in results.values():
-        assert all(0 < t.lower <= t.median <= t.upper for t in result.latencies)
-        assert "64-bit Arm" in str(result) and "x86" in str(result)
-        assert all(len(line) <= 80 for line in str(result).splitlines())
-        assert json.loads(json.dumps(result.to_dict()))["runs"] == 5
-    for bad in ({"runs": 0}, {"threads": 0}, {"runs": 2.5}):
-        assert_one_sentence(
-            lambda b=bad: lqf.export.benchmark(exported, **b), ValueError, "whole number"
-        )
-
-
-def test_benchmarks_float_file_computes_what_the_model_computes(monkeypatch):
-    """Also after rewrites: the float file is of the network as it was."""
-    x = np.random.default_rng(0).normal(size=(1, 8, 8, 32)).astype("float32")
-    model = stack(conv(), layers.MaxPooling2D(), layers.BatchNormalization(), layers.Flatten())
-    model = stack(*model.layers, Q.QuantDense(5, **BINARY))
-    norm = model.layers[2]
-    norm.gamma.assign(np.abs(norm.gamma.numpy()))
-    files = []
-    monkeypatch.setattr(
-        lqf.export._benchmark, "litert", lambda file, *_: files.append(file) or (lambda: None)
-    )
-    exported = convert(model)
-    lqf.export.benchmark(exported, runs=1)
-    from ai_edge_litert.interpreter import Interpreter
-
-    runner = Interpreter(model_content=files[0]).get_signature_runner()
-    (output,) = runner(**{model.input_names[0]: x}).values()
-    np.testing.assert_allclose(output, model.predict(x, verbose=0), atol=1e-3)
-    assert set(operators(files[0])).isdisjoint({"LceBconv2d", "LceQuantize"})
-
-
-def test_a_model_that_larq_compute_engine_would_get_wrong_is_timed_in_floats():
-    """A ternary input is a sum of signs: in TensorFlow Lite nothing is wrong with it."""
-    ternary = {"input_quantizer": "ste_tern", "kernel_quantizer": "ste_sign"}
-    model = stack(Q.QuantConv2D(8, 3, **ternary), shape=(4, 4, 8))
-    result = lqf.export.benchmark(convert(model), runs=1)
-    assert [latency.name for latency in result.latencies][-1] == "float, LiteRT"
 
 
 def test_old_names_still_work_and_say_so():
