@@ -9,6 +9,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
+from bits_compilers import verify_in_c
 from bits_twin import Twin
 from export_helpers import BINARY, conv, randomize, stack
 from helpers import assert_one_sentence, assert_same, model_state
@@ -200,7 +201,7 @@ def test_which_values_are_kept():
     assert len(packed._network.tensors) == 4
     assert [len(s.code) for s in steps] == [1, 2, 3]  # the last one adds
     inputs = np.random.default_rng(0).normal(size=(9, 4, 4, 8)).astype("float32")
-    assert packed.verify(inputs, model).unexplained == 0
+    assert verify_in_c(packed, inputs, model).unexplained == 0
 
 
 def test_two_signs_of_one_sum_are_two_thresholds():
@@ -225,7 +226,7 @@ def test_maxima_of_bits_are_bits_and_averages_are_of_floats():
     assert kinds == {"max": "bits", "average": "float"}
     assert all(network.tensors[number].kind == "float" for _, number in network.outputs)
     inputs = np.random.default_rng(0).normal(size=(9, 4, 4, 32)).astype("float32")
-    assert packed.verify(inputs, model).unexplained == 0
+    assert verify_in_c(packed, inputs, model).unexplained == 0
 
 
 POOLED = {  # what may follow the pooling of signs
@@ -249,11 +250,10 @@ def test_what_follows_the_pooling_of_signs(tmp_path):
     model = randomize(keras.Model(x, layers.concatenate(ends)))
     inputs = np.random.default_rng(0).normal(size=(9, 6, 6, 32)).astype("float32")
     packed = bits(model)
-    proof = packed.verify(inputs, model, tolerance=1e-5)
-    assert proof.unexplained == 0
     packed.save(tmp_path / "bits.npz")
     twin = Twin(tmp_path / "bits.npz").predict(inputs[:3])[0]
     assert np.array_equal(twin, packed.predict(inputs[:3]))
+    assert verify_in_c(packed, inputs, model, tolerance=1e-5).unexplained == 0
 
 
 # What is refused
@@ -343,7 +343,7 @@ def test_padding_before_a_convolution(name):
     shape, make = PADDED[name]
     model = stack(*make(), shape=shape)
     x = np.random.default_rng(0).normal(size=(6, *shape)).astype("float32")
-    assert bits(model).verify(x, model).unexplained == 0
+    assert verify_in_c(bits(model), x, model).unexplained == 0
 
 
 @pytest.mark.parametrize("name", PADDED_WRONG)
@@ -456,6 +456,7 @@ def test_several_inputs_and_outputs(tmp_path):
     ):
         assert np.array_equal(got, expected[:2])
     assert_one_sentence(lambda: packed.verify(x, model), ValueError, "samples for every input")
+    verify_in_c(packed, [x, y], model)
 
 
 @pytest.mark.parametrize("structure", ["list", "dict"])
@@ -483,7 +484,6 @@ def test_the_digits_network(digits):
     model = quickstart_model()
     packed = bits(model)
     report = packed.report
-    assert packed.verify(digits[0][:300], model).unexplained == 0
     kinds = [(r.kind, r.weights, r.bytes, r.sign) for r in report.layers if r.weights]
     assert kinds == [
         ("real", 9 * 32, 4 * 9 * 32, "floats"),
@@ -498,6 +498,7 @@ def test_the_digits_network(digits):
     assert all(len(line) <= 80 for line in lines)
     record = report.to_dict()["layers"][1]
     assert record == dataclasses.asdict(report.layers[1]) and record["name"] == "binary_1"
+    assert verify_in_c(packed, digits[0][:300], model).unexplained == 0
 
 
 @pytest.mark.slow
@@ -506,10 +507,10 @@ def test_birealnet(tmp_path):
     packed = bits(model)
     assert packed.report.binary_macs == 40_108_032
     x = np.random.default_rng(0).normal(size=(16, 32, 32, 3)).astype("float32")
-    proof = packed.verify(x, model)
-    assert proof.unexplained == 0 and proof.near < 16
     packed.save(tmp_path / "bits.npz")
     assert lqf.export.load_bits(tmp_path / "bits.npz").report == packed.report
+    proof = verify_in_c(packed, x, model)
+    assert proof.unexplained == 0 and proof.near < 16
 
 
 @pytest.mark.slow
@@ -561,13 +562,13 @@ def test_8_bits_beside_a_shortcut_and_constants_of_elements(tmp_path):
     model = randomize(keras.Model(x, layers.Dense(3)(layers.Flatten()(y))))
     inputs = np.random.default_rng(0).normal(size=(20, 4, 5, 6)).astype("float32")
     floats, packed = bits(model), bits(model, representative=inputs)
-    assert floats.verify(inputs, model, tolerance=1e-5).unexplained == 0
     for i, one in enumerate((floats, packed)):
         one.save(tmp_path / f"{i}.npz")
         twin = Twin(tmp_path / f"{i}.npz").predict(inputs[:3])[0]
         assert np.array_equal(twin, one.predict(inputs[:3]))
-    packed.verify(inputs, model)
     assert [r.kind for r in packed.report.layers if r.weights] == ["int8"] * 3
+    assert verify_in_c(floats, inputs, model, tolerance=1e-5).unexplained == 0
+    verify_in_c(packed, inputs, model)
 
 
 def test_sums_of_8_bits_are_exact_beyond_24_bits(tmp_path):

@@ -63,6 +63,14 @@ def need(*programs):
     pytest.skip(sentence)
 
 
+def verify_in_c(packed, inputs, model, **options):
+    """`packed.verify` with a C compiler, without which it would leave out C."""
+    need("cc")
+    proof = packed.verify(inputs, model, **options)
+    assert proof.compiler
+    return proof
+
+
 def write_programs(networks, folder):
     """Writes networks as network_0.c, network_1.c, ..., and a program that runs any of them."""
     rows, sizes = [], []
