@@ -17,7 +17,7 @@ PAPER = ("--learning-rate", "0.1", "--weight-decay", "1e-4", "--momentum", "0.9"
 def run(*arguments, **environment):
     command = [sys.executable, "-m", "larq_filters", *map(str, arguments)]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | environment
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
 
 
 @pytest.fixture

@@ -4,12 +4,14 @@
 
 NOTES.txt gets a line for every step, with a fingerprint of the binary weights on this worker;
 NOTES.npz, at the end, all weights and all that the optimizer keeps; NOTES.first.npz what the first
-steps of the training left of trainable variables and filters.
+steps of the training left of trainable variables and filters. While there is a file NOTES.hold,
+the training waits after the step whose number is in it.
 """
 
 import hashlib
 import pathlib
 import sys
+import time
 from typing import ClassVar
 
 import larq_filters as lqf
@@ -64,6 +66,10 @@ class Notes(surviving.History):
                 self.first |= {f"{step}/{i}/{slot}": v for slot, v in kept.items()}
         with path.with_suffix(".txt").open("a") as file:
             file.write(f"{step} {digest.hexdigest()}\n")
+        hold = path.with_suffix(".hold")
+        if hold.exists() and step == int(hold.read_text()):
+            while hold.exists():
+                time.sleep(0.05)
 
     def on_train_end(self, logs=None):
         state = self.model.get_weights()  # of all workers at once
