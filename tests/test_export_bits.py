@@ -1,4 +1,4 @@
-"""Bits: what is folded into integers, what is refused, what 8 bits cost, whole networks."""
+"""Bits: what is folded into integers, what is padded, what 8 bits cost, whole networks."""
 
 import dataclasses
 import sys
@@ -256,33 +256,7 @@ def test_what_follows_the_pooling_of_signs(tmp_path):
     assert verify_in_c(packed, inputs, model, tolerance=1e-5).unexplained == 0
 
 
-# What is refused
-
-
-class Sum(layers.Layer):
-    def call(self, x):
-        return tf.reduce_sum(x, -1, keepdims=True)
-
-
-REFUSED = {
-    "an operation": (lambda: stack(layers.Dense(4, "sigmoid", name="bad"), shape=(3,)), "Sigmoid"),
-    "a layer of one's own": (lambda: stack(Sum(name="bad"), shape=(3,)), "no operation Sum"),
-    "transposed": (
-        lambda: stack(layers.Conv2DTranspose(4, 3, name="bad"), shape=(4, 4, 3)),
-        "Conv2DBackpropInput",
-    ),
-    "3D": (lambda: stack(layers.Conv3D(4, 2, name="bad"), shape=(3, 3, 3, 3)), "Conv3D"),
-    "LSTM": (lambda: stack(layers.LSTM(2, name="bad"), shape=(3, 3)), "cannot be written as bits"),
-    "softmax": (lambda: stack(layers.Softmax(name="bad"), shape=(3,)), "Softmax"),
-    "padding of maxima": (
-        lambda: stack(layers.ZeroPadding2D(name="bad"), layers.MaxPool2D(), shape=(4, 4, 3)),
-        "put the padding before one",
-    ),
-    "not finite": (
-        lambda: with_nan(stack(layers.Dense(4, name="bad"), shape=(3,))),
-        "weights that are not finite",
-    ),
-}
+# What is padded
 
 
 PAD, KERNEL = layers.ZeroPadding2D(1), {**BINARY, "use_bias": False}
@@ -353,27 +327,6 @@ def test_padding_of_something_else_is_refused(name):
     assert_one_sentence(lambda: bits(model), ValueError, text)
 
 
-def with_bad_batch_norm(index, value):
-    """Batch norm behind a binary layer, with a number of gamma, beta, mean or variance."""
-    model = stack(
-        lq.layers.QuantDense(6, name="bad", **BINARY),
-        layers.BatchNormalization(epsilon=0.0 if value == 0.0 else 1e-3),
-        lq.layers.QuantDense(3, **BINARY),
-        shape=(8,),
-    )
-    weights = model.layers[1].get_weights()
-    weights[index][2] = value
-    model.layers[1].set_weights(weights)
-    return model
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("index, value", [(0, np.nan), (1, np.inf), (3, -1.0), (3, 0.0)])
-def test_batch_norm_that_is_not_finite_is_refused(index, value):
-    model = with_bad_batch_norm(index, value)
-    assert_one_sentence(lambda: bits(model), ValueError, "layer 'bad', or the batch norm behind it")
-
-
 def test_8_bits_of_a_single_output():
     """Its class is whether it is above 0."""
     keras.utils.set_random_seed(1)
@@ -391,33 +344,6 @@ def test_without_real_layers_nothing_is_said_of_8_bits():
     model = stack(lq.layers.QuantDense(4, **BINARY), shape=(8,))
     report = bits(model, representative=np.ones((3, 8), "float32")).report
     assert report.accuracy == {} and "8-bit" not in str(report)
-
-
-def with_nan(model):
-    model.layers[0].set_weights([np.full((3, 4), np.nan), np.zeros(4)])
-    return model
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_refuses_by_layer_and_reason(name):
-    make, text = REFUSED[name]
-    model = make()
-    assert_one_sentence(lambda: bits(model), ValueError, text)
-    with pytest.raises(ValueError, match=r"layer '[^']*bad"):
-        bits(model)
-
-
-def test_refuses_what_is_no_model():
-    with pytest.raises(TypeError, match="export takes a model of Keras 2"):
-        bits("model.keras")
-    model = stack(conv(4), shape=(4, 4, 8))
-    assert_one_sentence(lambda: bits(model, labels=[1]), ValueError, "labels are of representative")
-    x = np.zeros((3, 4, 4, 8), "float32")
-    model = stack(layers.Dense(4), shape=(8,))
-    x = np.zeros((3, 8), "float32")
-    for labels in (1, [1], ["a", "b", "c"], [0.0, 1.0, 2.0]):
-        wrong = lambda labels=labels: bits(model, representative=x, labels=labels)  # noqa: E731
-        assert_one_sentence(wrong, ValueError, "for each representative sample")
 
 
 # Whole models

@@ -42,7 +42,7 @@ UPDATE = ("optimizers_update", "optimizers_distribute", "optimizers_inertia", "o
 RECIPES = ("recipes", "recipes_explain", "conversion_continue")
 VERIFYING = ("export_verify", "export_benchmark", "export_models", "commands_export")
 PACKING = ("export", "export_files", "export_models")
-BITS = ("export_bits", "export_bits_files", "export_bits_random")
+BITS = ("export_bits", "export_bits_refused", "export_bits_files", "export_bits_random")
 ELEMENTARY, FLIP = "filters/_elementary.py", "optimizers/_flip.py"
 TESTS = {  # by module: the files with the tests that concern it
     "filters/_base.py": FILTERS,
