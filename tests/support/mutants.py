@@ -38,7 +38,10 @@ FOLDER = ROOT / "build" / "mutants"
 TIMEOUT = 400  # seconds
 NO_TESTS = 5  # pytest's exit code when no test ran the changed line: the mutant survives
 FILTERS = ("filters", "optimizers_oracles", "recipes", "optimizers_changed")
-UPDATE = ("optimizers_update", "optimizers_distribute", "optimizers_inertia", "optimizers")
+UPDATE = (
+    *("optimizers_update", "optimizers_memory"),
+    *("optimizers_distribute", "optimizers_inertia", "optimizers"),
+)
 RECIPES = ("recipes", "recipes_explain", "conversion_continue")
 VERIFYING = ("export_verify", "export_benchmark", "export_models", "commands_export")
 PACKING = ("export", "export_files", "export_models")
