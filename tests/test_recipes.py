@@ -190,8 +190,8 @@ def differing(latent_optimizer, optimizer, clip, state, warm_up=0):
 def test_keras_sgd_and_its_filter_agree_on_every_sign(name, warm_up, clip):
     latent_optimizer = SGDS[name]()
     recipe = recipes.recipe_of(latent_optimizer, clip=clip)
-    assert recipe.filter == recipes.from_optimizer(latent_optimizer, clip=clip)
-    optimizer = lqf.optimizers.FilteredFlip(filter=recipe.filter)
+    filter = recipes.from_optimizer(latent_optimizer, clip=clip)
+    optimizer = lqf.optimizers.FilteredFlip(filter=filter)
 
     def state(latent):
         buffer = latent_optimizer.momentums[0] if warm_up else None
@@ -333,28 +333,41 @@ def test_bad_input_gets_one_sentence(name):
     assert_one_sentence(*BAD[name])
 
 
+def as_lists(state):
+    return {slot: value.tolist() for slot, value in state.items()}
+
+
 def test_adam_as_one_object():
-    """Its state is that of `adam_state`; what is seldom given has to be named."""
-    recipe, w = recipes.Adam(1e-2), np.array([0.5, -0.25])
-    assert recipe.filter == recipes.from_adam(1e-2)
+    """What is seldom given has to be named."""
+    recipe, w = recipes.Adam(0.5, 0.5, 0.75), np.array([0.5, -0.25])
+    normalized = F.NormalizedEMA(0.5, 0.25, 1e-7, bias_correction=True, epsilon_hat=False)
+    assert recipe.filter == F.Cascade(normalized, F.Integrator(0.5, 1.0, leak=0.0))
+    other = recipes.from_adam(0.5, 0.5, 0.75, 0.1, 2.0, weight_decay=0.25, epsilon_hat=True)
+    normalized = F.NormalizedEMA(0.5, 0.25, 0.1, bias_correction=True, epsilon_hat=True)
+    assert other == F.Cascade(normalized, F.Integrator(0.5, 2.0, leak=0.125))
     assert recipes.Adam() == recipes.Adam(1e-3, 0.9, 0.999, 1e-7, 1.0, weight_decay=0.0)
     assert recipes.recipe_of(keras.optimizers.Adam(0.5)).epsilon == recipes.Adam().epsilon == 1e-7
-    for steps in ({}, {"steps": 3}):
-        one, two = recipe.state(w, **steps), recipes.adam_state(w, **steps)
-        assert one.keys() == two.keys() and float(one["0.t"]) == steps.get("steps", 0)
-        for slot, value in two.items():
-            np.testing.assert_array_equal(one[slot], value)
+    m, v = np.array([1.0, 2.0]), np.array([3.0, 4.0])
+    for state in (recipe.state, recipes.adam_state):
+        assert as_lists(state(w)) == {
+            **{"0.m": [0.0, 0.0], "0.v": [0.0, 0.0]},
+            **{"0.t": 0.0, "1.y": [-0.5, 0.25]},
+        }
+        assert as_lists(state(w, m, v, steps=3)) == {
+            **{"0.m": [1.0, 2.0], "0.v": [3.0, 4.0]},
+            **{"0.t": 3.0, "1.y": [-0.5, 0.25]},
+        }
     with pytest.raises(TypeError, match="positional"):
         recipes.Adam(1e-2, 0.9, 0.999, 1e-7, 1.0, 0.1)
 
 
 def test_sgd_as_one_object():
-    recipe = recipes.SGD(0.1, 0.9, 1e-2, nesterov=True)
-    assert recipe.filter == recipes.from_sgd(0.1, 0.9, 1e-2, nesterov=True)
+    recipe = recipes.SGD(0.5, 0.5, 0.25, nesterov=True)
+    assert recipe.filter == F.Cascade(F.IIR([0.75, -0.25], [1.0, -0.5]), F.EMA(0.125))
     optimizer = recipe.optimizer("sgd")
-    assert type(optimizer) is lqf.optimizers.LatentSGD and optimizer.momentum == 0.9
-    assert optimizer.nesterov and optimizer.weight_decay == 1e-2
-    assert float(optimizer.learning_rate) == np.float32(0.1)
+    assert type(optimizer) is lqf.optimizers.LatentSGD and optimizer.momentum == 0.5
+    assert optimizer.nesterov and optimizer.weight_decay == 0.25
+    assert float(optimizer.learning_rate) == 0.5
     for other in (
         recipes.SGD(0.1, 0.9, 1e-2, decoupled=False),
         recipes.SGD(0.1, 0.9, dampening=0.5),
