@@ -1,12 +1,14 @@
 """Mutation testing of what computes: `make mutants`. Cosmic Ray makes the mutants.
 
-    python tests/support/mutants.py [--number 420] [--seed 1] [--again] [NAME ...]
+    python tests/support/mutants.py [--number 420] [--seed 1] [--again] [--report] [NAME ...]
 
 A seeded sample of mutants, as many of each module as of any other, and those of NAMED, each against
 the quick tests that concern its module. Results go to tests/mutants.json as they come, and
 a run that was stopped goes on; `--again` tries those that survived with all tests of these files,
-also those that were not seen to run the changed line. At the end, a table, and the survivors with
-their changes. tests/README.md explains those that change no behaviour.
+also those that were not seen to run the changed line, and those whose tests took too long: a
+timeout is no verdict, as it may be of a slow machine. At the end, a table, and the survivors with
+their changes. tests/README.md explains those that change no behaviour. `--report` runs nothing. It
+says what is recorded, and how much of that is of the present code.
 
 Each mutant lives in a copy of the tree and runs in a fork of a process that has TensorFlow imported
 already and has computed nothing with it.
@@ -245,8 +247,8 @@ def changed_lines(original, mutated):
     ]
 
 
-def survives(copy, module, mutated, thorough, log):
-    """Whether the tests that concern a module pass with this code of it."""
+def outcome_of(copy, module, mutated, thorough, log):
+    """What the tests that concern a module make of this code of it."""
     path = copy / "larq_filters" / module
     original = path.read_text("utf-8")
     lines = None if mutated == original else changed_lines(original, mutated)
@@ -254,15 +256,18 @@ def survives(copy, module, mutated, thorough, log):
     child = os.fork()
     if child == 0:
         run_tests(copy, module, lines, thorough, log)
-    end = time.monotonic() + TIMEOUT
+    end, is_late = time.monotonic() + TIMEOUT, False
     while not (status := os.waitpid(child, os.WNOHANG))[0]:
         if time.monotonic() > end:
+            is_late = True
             os.killpg(child, signal.SIGKILL)
             status = os.waitpid(child, 0)
             break
         time.sleep(0.05)
     path.write_text(original, "utf-8")
-    return os.waitstatus_to_exitcode(status[1]) in (0, NO_TESTS)
+    if is_late:
+        return "timeout"
+    return "survived" if os.waitstatus_to_exitcode(status[1]) in (0, NO_TESTS) else "killed"
 
 
 def run_tests(copy, module, lines, thorough, log):
@@ -307,10 +312,10 @@ def work(number, tasks, done):
     while (task := tasks.get()) is not None:
         name, module, mutated, thorough = task
         start = time.monotonic()
-        survived = survives(copy, module, mutated, thorough, copy / "log.txt")
+        outcome = outcome_of(copy, module, mutated, thorough, copy / "log.txt")
         log = (copy / "log.txt").read_text("utf-8", "replace")
         killer = [line[7:].split(" - ")[0] for line in log.splitlines() if line[:7] == "FAILED "]
-        done.put((name, survived, (killer or [log.strip()[-80:]])[0], time.monotonic() - start))
+        done.put((name, outcome, (killer or [log.strip()[-80:]])[0], time.monotonic() - start))
 
 
 def run(mutants, results, path, workers, thorough):
@@ -330,28 +335,36 @@ def run(mutants, results, path, workers, thorough):
         for name, (module, code) in some.items():
             tasks.put((name, module, code, thorough))
         for i in range(len(some)):
-            name, survived, killer, seconds = done.get()
-            outcome = "passed" if name in plain else "survived" if survived else "killed"
+            name, outcome, killer, seconds = done.get()
             print(f"{i + 1:4}/{len(some)} {seconds:4.0f} s  {outcome:8}  {name}", flush=True)
-            yield name, survived, killer
+            yield name, outcome, killer
 
     try:
-        for name, passed, failed in outcomes(plain):
-            if not passed:
-                sys.exit(f"the tests fail without any mutant: {name}, {failed}")
-        for name, survived, killer in outcomes(mutants):
+        for name, outcome, failed in outcomes(plain):
+            if outcome != "survived":
+                sys.exit(f"the tests fail without any mutant: {name}, {outcome}, {failed}")
+        for name, outcome, killer in outcomes(mutants):
             module, code = mutants[name]
             results[name] = {
                 "hash": digest(code),
-                "survived": survived,
-                "killed_by": None if survived else killer,
-                "change": change(module, code) if survived else None,
+                "outcome": outcome,
+                "killed_by": killer if outcome == "killed" else None,
+                "change": None if outcome == "killed" else change(module, code),
             }
             write(results, path)
     finally:
         for process in processes:
             process.kill()
         tasks.cancel_join_thread()
+
+
+def read(path):
+    """The results by name; those of earlier versions of this program say only who survived."""
+    results = json.loads(path.read_text("utf-8"))
+    for result in results.values():
+        if "survived" in result:
+            result["outcome"] = "survived" if result.pop("survived") else "killed"
+    return results
 
 
 def write(results, path):
@@ -372,40 +385,43 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--again", action="store_true", help="the survivors, with more tests")
+    parser.add_argument("--report", action="store_true", help="what is recorded; run nothing")
     parser.add_argument("names", nargs="*", metavar="NAME", help="try these only, by their start")
     args = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = ROOT / "tests" / "mutants.json"
-    results = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    results = read(path) if path.exists() else {}
     mutants = {}
     for module in TESTS:
         drawn = sample(module, -(-args.number // len(TESTS)), args.seed)
         for name, code in {**drawn, **dict(named(module))}.items():
             mutants[name] = (module, code)
 
+    def is_present(name):
+        return name in mutants and results.get(name, {}).get("hash") == digest(mutants[name][1])
+
+    present = sum(map(is_present, results))
+    print(f"{present} of {len(results)} recorded results are of the present code")
     results = {name: result for name, result in results.items() if name in mutants}
 
     def is_done(name):
-        result = results.get(name, {})
         if args.names and not name.startswith(tuple(args.names)):
             return True
-        known = result.get("hash") == digest(mutants[name][1])
-        return known and not (args.again and result["survived"])
+        return is_present(name) and not (args.again and results[name]["outcome"] != "killed")
 
     todo = [name for name in mutants if not is_done(name)]
     random.Random(args.seed).shuffle(todo)
-    if todo:
+    if todo and not args.report:
         run({name: mutants[name] for name in todo}, results, path, args.workers, args.again)
 
-    print(f"\n{'module':24}{'mutants':>9}{'killed':>9}")
-    for module in TESTS:
-        mine = [name for name, (m, _) in mutants.items() if m == module and name in results]
-        own = [results[name]["survived"] for name in mine]
-        print(f"{module:24}{len(own):9}{len(own) - sum(own):9}")
-    survivors = {n: results[n] for n in mutants if n in results and results[n]["survived"]}
-    print(f"{'all':24}{len(results):9}{len(results) - len(survivors):9}")
-    for name, result in survivors.items():
-        print("", name, *result["change"], sep="\n")
+    print(f"\n{'module':24}{'mutants':>9}{'killed':>9}{'timeout':>9}")
+    for module in (*TESTS, "all"):
+        mine = [name for name in results if module in ("all", mutants[name][0])]
+        counts = collections.Counter(results[name]["outcome"] for name in mine)
+        print(f"{module:24}{len(mine):9}{counts['killed']:9}{counts['timeout']:9}")
+    for name in (name for name in mutants if name in results):
+        if results[name]["outcome"] != "killed":
+            print("", f"{name}: {results[name]['outcome']}", *results[name]["change"], sep="\n")
 
 
 if __name__ == "__main__":
