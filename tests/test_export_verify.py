@@ -1,5 +1,7 @@
 """What is done with a file: compared with its model, in floats and int8."""
 
+import warnings
+
 import larq_filters as lqf
 
 import larq as lq
@@ -323,6 +325,19 @@ def test_int8_without_fake_quantization():
     assert names == [*(e for e in exported.report.engines if e != "reference"), "float, LiteRT"]
     with pytest.raises(ValueError, match="experimental_default_int8_range"):
         convert(model, **dtypes)
+
+
+def test_int8_that_a_binary_layer_would_leave_floats():
+    model = stack(layers.Conv2D(8, 3), conv(8), shape=(6, 6, 4))
+    given = {"inference_input_type": "int8", "experimental_default_int8_range": (-3.0, 3.0)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the range is for latency only
+        convert(model, **given)
+        assert_one_sentence(
+            lambda: convert(model, inference_output_type="int8", **given),
+            ValueError,
+            "inference_output_type cannot be int8",
+        )
 
 
 def test_zero_padding_in_int8():

@@ -7,6 +7,7 @@ from larq_filters.export._exported import Exported
 from larq_filters.export._program import Interface
 from larq_filters.export._report import make_report
 
+import numpy as np
 import tensorflow as tf
 
 TARGETS = ("arm", "xcore")
@@ -38,7 +39,7 @@ def convert(
             convolutions. Otherwise they stay in floats.
         target: 'arm', or 'xcore', which pads with ones only.
         inference_input_type: float32, or int8 for a model with fake quantization.
-        inference_output_type: Like `inference_input_type`.
+        inference_output_type: Likewise; int8 for a model that ends with a real layer.
         experimental_default_int8_range: Range of all values without fake quantization, to measure
             the latency, not the outputs, of an int8 file.
 
@@ -49,7 +50,8 @@ def convert(
         TypeError: `model` is not a Keras 2 model.
         ValueError: The model cannot be exported: it is not built or cannot be cloned, uses mixed
             precision, has a shape that is not fixed, or a binary kernel that is not ± one scale per
-            output channel. With `strict`, a layer was not packed.
+            output channel; or its file cannot have such a type. With `strict`, a layer was not
+            packed.
         ImportError: The extra `export` is not installed.
 
     Example:
@@ -68,13 +70,13 @@ def convert(
     """
     if target not in TARGETS:
         raise ValueError(f"target is one of {TARGETS}. Received: target={target!r}")
-    dtypes = tuple(
-        _dtype(name, value)
+    wanted = {
+        name: _dtype(name, value)
         for name, value in (
             ("inference_input_type", inference_input_type),
             ("inference_output_type", inference_output_type),
         )
-    )
+    }
     _model.check(model)
     _model.check_lstm(model)
     _lce.load("larq_compute_engine")
@@ -86,12 +88,12 @@ def convert(
     data = _lce.convert(
         traced.function,
         traced.module,
-        dtypes=dtypes,
+        dtypes=tuple(wanted.values()),
         target=target,
         experimental_default_int8_range=experimental_default_int8_range,
     )
     file = _flatbuffer.read(data)
-    _check_runs(data, file)
+    _check_types(_check_runs(data, file), wanted)
     report = make_report(file, kernels, traced, pack_dense=pack_dense, target=target)
     if strict:
         report.check_packed()
@@ -114,8 +116,8 @@ def _dtype(name: str, value: Any) -> tf.DType:
     return dtype
 
 
-def _check_runs(data: bytes, file: _flatbuffer.File) -> None:
-    """Refuses a file that no interpreter of Larq Compute Engine takes."""
+def _check_runs(data: bytes, file: _flatbuffer.File) -> _lce.Interpreter:
+    """Refuses a file that no interpreter of Larq Compute Engine takes; one that does."""
     if not file.engines:
         raise ValueError(
             "Larq Compute Engine has no engine for this file. Zero padding needs float outputs, or "
@@ -123,7 +125,7 @@ def _check_runs(data: bytes, file: _flatbuffer.File) -> None:
             f"{sorted({op.name for op in file.operators if not op.engines})}"
         )
     try:
-        _lce.Interpreter(data, (), (), file.engines[0])
+        return _lce.Interpreter(data, (), (), file.engines[0])
     except RuntimeError as error:
         others = sorted({op.name for op in file.operators if not op.is_binary})
         raise ValueError(
@@ -131,3 +133,13 @@ def _check_runs(data: bytes, file: _flatbuffer.File) -> None:
             "TensorFlow Lite does not have, and give constants that are added to a binary "
             f"convolution the shape (channels,). Received: operators {others}"
         ) from error
+
+
+def _check_types(interpreter: _lce.Interpreter, wanted: dict[str, tf.DType]) -> None:
+    """Refuses a file that has floats where integers were asked for."""
+    for (name, dtype), types in zip(wanted.items(), interpreter.types, strict=True):
+        if dtype == tf.int8 and np.float32 in types:
+            raise ValueError(
+                f"{name} cannot be int8, because a binary layer reads or gives these values as "
+                f"floats. Begin and end with real layers, or leave it out. Received: {name}=int8"
+            )

@@ -104,6 +104,11 @@ class Interpreter:
         self._run = testing.Interpreter(model, num_threads=threads, **ENGINES[engine])
         self._inputs, self._outputs = list(inputs), list(outputs)
 
+    @property
+    def types(self) -> tuple[list[Any], list[Any]]:
+        """The number formats of the file's inputs and outputs."""
+        return list(self._run.input_types), list(self._run.output_types)
+
     def prepare(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The inputs of one sample as the file wants them: its order, its number format."""
         run = self._run
