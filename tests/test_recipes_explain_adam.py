@@ -165,7 +165,6 @@ SCHEDULE = tf.keras.optimizers.schedules.PolynomialDecay(0.1, 100, 0.0)
 @pytest.mark.parametrize(
     "recipe",
     [Adam(), Adam(1e-2, weight_decay=0.1), Adam(SCHEDULE, clip=None), Adam(SCHEDULE, 0.0, 0.0)],
-    ids=str,
 )
 def test_the_table_fits_a_terminal_and_the_rest_fits_json(recipe, capsys):
     explanation = recipe.explain(steps=100, steps_per_epoch=390)
