@@ -135,14 +135,13 @@ def test_a_training_takes_no_record_of_another(tmp_path, monkeypatch):
     (tmp_path / "backup").mkdir()
     for epoch, seconds in ((0, 0.0), (1, 1e6)):
         record = surviving.begin(args)
-        assert record.get("seconds", 0.0) == seconds
         history = surviving.History(args, record, "training", 8 * epoch, 8, is_chief=True)
-        history.before = seconds
+        assert history.before == seconds
         history.on_epoch_end(epoch, {"loss": 2.0 + epoch})
         record = json.loads(output.read_text())
         assert "first_step" not in record and record["arguments"]["alpha"] == 0.01
         assert record["history"]["loss"] == [2.0, 3.0][: epoch + 1]
-        assert seconds <= record["seconds"] < seconds + 60
+        assert record["seconds"] >= seconds
         record["seconds"] = 1e6
         (tmp_path / "backup" / "history.json").write_text(json.dumps(record))
         output.write_text("{}")
