@@ -25,13 +25,7 @@ import numpy as np
 import tensorflow as tf
 from larq_compute_engine.tflite.python.interpreter import Interpreter
 from support import machine
-from support.examples import cifar10, quickstart
-
-# Of the arguments of examples/cifar10.py, those that do not decide what is trained.
-ELSEWHERE = (
-    *("data_dir", "output", "save", "backup", "backup_steps", "tensorboard"),
-    "trial",  # whose values are no option
-)
+from support.examples import cifar10, quickstart, surviving
 
 
 class Trained(NamedTuple):
@@ -76,7 +70,7 @@ def trained_by(record: dict[str, Any]) -> str:
         used = {
             name: pathlib.Path(value).name if name.startswith("teacher") else value
             for name, value in given.items()
-            if name not in ELSEWHERE and value != defaults.get(name)
+            if name not in (*surviving.FILES, "trial") and value != defaults.get(name)
         }
     else:
         recipe = record["recipe"]

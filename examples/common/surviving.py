@@ -21,11 +21,9 @@ import larq as lq
 import tensorflow as tf
 
 _HISTORY = "history.json"  # in the folder of backups
-# Arguments that change where a training runs and writes, and not what is trained.
-_WHERE = (
-    *("data_dir", "output", "save", "backup", "backup_steps", "tensorboard"),
-    *("strategy", "logical_devices"),
-)
+# Arguments that say where a training reads and writes, and not what is trained.
+FILES = ("data_dir", "output", "save", "backup", "backup_steps", "tensorboard")
+_WHERE = (*FILES, "strategy", "logical_devices")
 
 
 def check_folders(args: argparse.Namespace) -> None:
