@@ -110,7 +110,8 @@ def picture(spaces: dict, path: pathlib.Path) -> None:
 
 def main() -> None:
     args = parse_arguments()
-    settings = {key: getattr(args, key) for key in ("trials", "epochs", "width", "subset")}
+    names = ("trials", "epochs", "width", "subset", "held_out")
+    settings = {key: getattr(args, key) for key in names}
     path = machine.RESULTS / "search_budget.json"
     record = json.loads(path.read_text("utf-8")) if path.exists() else {}
     if record.get("settings") != settings:
