@@ -154,6 +154,9 @@ def test_what_a_clip_and_a_schedule_change():
     assert ends[0][-1] == ends[1][-1]  # which it has forgotten there
     text = rows(Adam(SCHEDULE, weight_decay=0.1), steps=100)["learning rate"]
     assert "α = ηλ = 0.01 at most" in text and "a flip in at least" in text
+    small = tf.keras.optimizers.schedules.PolynomialDecay(1e-3, 100, 0.0)
+    # 1 / 1e-3 is a little less in float32.
+    assert "a flip in at least 1,000 steps" in rows(Adam(small), steps=100)["learning rate"]
     rising = tf.keras.optimizers.schedules.PolynomialDecay(0.0, 100, 0.1)
     assert "less and less" not in rows(Adam(rising), steps=100)["its decay"]
     assert "less and less" in rows(Adam(SCHEDULE), steps=100)["its decay"]

@@ -263,7 +263,7 @@ def time(steps: float, explanation: Explanation) -> str:
 
 def number(value: float) -> str:
     """Three digits, or all before the point if those are more."""
-    return f"{value:,.0f}" if abs(value) >= 1000.0 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"  # not 1e+03
 
 
 def _or_none(value: float) -> float | None:
