@@ -153,7 +153,7 @@ function positionOf(scale, value) {
 function short(value) {
   if (value === Infinity) return "∞";
   if (value === 0) return "0";
-  if (Math.abs(value) >= 1000) return Math.round(value).toLocaleString("en-US");
+  if (Math.abs(value) >= 999.5) return Math.round(value).toLocaleString("en-US");
   if (Math.abs(value) < 1e-3) return value.toExponential(2).replace(/\.?0*e-/, "e-");
   return String(Number(value.toPrecision(3)));
 }
