@@ -36,7 +36,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="train ResNet-20 instead, whose weights and activations are real, by adam or sgd",
     )
     options.add_arguments(parser, epochs=6, batch_size=128)
-    args = parser.parse_args(arguments)
+    args = options.parse(parser, arguments)
     if args.real and (args.optimizer not in ("adam", "sgd") or args.trial or args.two_step):
         parser.error(
             "--real has no binary weights: give --optimizer adam or sgd, and no --trial or "

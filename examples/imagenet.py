@@ -41,7 +41,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--size", type=int, default=224, help="height and width of the images")
     add("--shuffle-buffer", type=int, default=10_000, help="images to shuffle among, compressed")
     options.add_arguments(parser, epochs=120, batch_size=512)
-    args = parser.parse_args()
+    args = options.parse(parser, None)
     args.output = args.output or pathlib.Path("imagenet.json")
     return args
 

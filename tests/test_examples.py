@@ -251,6 +251,10 @@ def test_cifar10_mirrored(small_cifar10, tmp_path):
         (["--save", "network"], "--save ends in .keras or .h5"),
         (["--alpha", 0.1, "--optimizer", "adam"], "--alpha has no effect with --optimizer adam"),
         (["--gamma", 0.5, "--trial", "t.json"], "--gamma has no effect: --trial has"),
+        # At their defaults, too.
+        (["--alpha", 0.01, "--optimizer", "sgd"], "--alpha has no effect with --optimizer sgd"),
+        (["--optimizer", "filtered", "--trial", "t.json"], "--optimizer has no effect: --trial"),
+        (["--backup-steps", 500], "--backup-steps has no effect without --backup"),
         (["--learning-rate", 1, "--trial", "t.json"], "--learning-rate has no effect"),
         (["--teacher-weights", "w.h5"], "--teacher-weights has no effect without a --teacher"),
         (["--teacher", __file__, "--teacher-weights", "w.h5"], "without a --teacher by name"),

@@ -3,17 +3,19 @@
 import argparse
 import math
 import pathlib
-from typing import Any
+from collections.abc import Iterable
 
 import larq_filters as lqf  # before TensorFlow's Keras is touched: selects Keras 2
 
+# Options that have an effect only beside others, with their defaults.
 OF_FILTER = {"alpha": 1e-2, "alpha_power": 2.0, "gamma": 0.1, "state_dtype": None}
 OF_NAMED_TEACHER = {"teacher_weights": "imagenet"}
+_BACKUP_STEPS = {"backup_steps": 500}
+_OPTIMIZER = {"optimizer": "filtered"}
 _LEAST = {
     **{"epochs": 1, "batch_size": 1, "two_step": 0, "recalibrate": 0, "backup_steps": 1},
     **{"width": 1, "size": 1, "shuffle_buffer": 1},  # of one of the programs
 }
-_BACKUP_STEPS = {"backup_steps": 500}
 _SEEDS = 2**32
 
 
@@ -21,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser, epochs: int, batch_size: int)
     recipe = parser.add_argument_group("recipe").add_argument
     recipe("--epochs", type=int, default=epochs)
     recipe("--batch-size", type=int, default=batch_size, help="over all devices")
-    recipe("--optimizer", choices=["filtered", "adam", "sgd", "bop"], default="filtered")
+    recipe("--optimizer", choices=["filtered", "adam", "sgd", "bop"], help="(default filtered)")
     recipe("--alpha", type=float, help="of the filter; decays to 0 (default 1e-2)")
     recipe(
         "--alpha-power",
@@ -70,7 +72,6 @@ def add_arguments(parser: argparse.ArgumentParser, epochs: int, batch_size: int)
         metavar="BATCHES",
         help="re-estimate batch norm from so many batches before every validation",
     )
-    parser.set_defaults(**OF_FILTER, **OF_NAMED_TEACHER, **_BACKUP_STEPS)
     device = parser.add_argument_group("devices").add_argument
     device("--strategy", choices=["none", "mirrored", "multi_worker"], default="none")
     device("--logical-devices", type=int, help="split the CPU into so many, to try strategies on")
@@ -89,8 +90,34 @@ def add_arguments(parser: argparse.ArgumentParser, epochs: int, batch_size: int)
     files("--tensorboard", type=pathlib.Path, metavar="FOLDER")
 
 
-def check(args: argparse.Namespace) -> None:
-    """Refuses what cannot be, and options that would have no effect."""
+def parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:
+    """The arguments, with defaults; refuses what cannot be and what would have no effect."""
+    args = parser.parse_args(arguments)
+    _check_effects(args)
+    for name, default in {**OF_FILTER, **OF_NAMED_TEACHER, **_BACKUP_STEPS, **_OPTIMIZER}.items():
+        if getattr(args, name) is None:
+            setattr(args, name, default)
+    _check_values(args)
+    return args
+
+
+def _check_effects(args: argparse.Namespace) -> None:
+    """Before there are defaults: what is None was not given."""
+    if args.trial:
+        _refuse_given(args, of_recipe(args), "has no effect: --trial has the hyperparameters")
+    if args.optimizer not in (None, "filtered"):
+        _refuse_given(args, OF_FILTER, f"has no effect with --optimizer {args.optimizer}")
+    if not args.teacher or pathlib.Path(args.teacher).exists():
+        _refuse_given(args, OF_NAMED_TEACHER, "has no effect without a --teacher by name")
+    if not args.backup:
+        _refuse_given(args, _BACKUP_STEPS, "has no effect without --backup")
+    if args.label_smoothing and (args.teacher or args.teacher_logits):
+        _refuse(args, "label_smoothing", "has no effect on what a teacher says: leave it out")
+    if args.logical_devices and args.strategy == "none":
+        _refuse(args, "logical_devices", "has no effect without --strategy")
+
+
+def _check_values(args: argparse.Namespace) -> None:
     for name, least in _LEAST.items():
         value = getattr(args, name, None)
         if value is not None and value < least:
@@ -109,18 +136,6 @@ def check(args: argparse.Namespace) -> None:
         _refuse(args, "save", "ends in .keras or .h5")
     if args.save and args.save.is_dir():
         _refuse(args, "save", "is a folder: give the name of a file")
-    if args.trial:
-        _refuse_set(args, of_recipe(args), "has no effect: --trial has the hyperparameters")
-    if args.optimizer != "filtered":
-        _refuse_set(args, OF_FILTER, f"has no effect with --optimizer {args.optimizer}")
-    if not args.teacher or pathlib.Path(args.teacher).exists():
-        _refuse_set(args, OF_NAMED_TEACHER, "has no effect without a --teacher by name")
-    if not args.backup:
-        _refuse_set(args, _BACKUP_STEPS, "has no effect without --backup")
-    if args.label_smoothing and (args.teacher or args.teacher_logits):
-        _refuse(args, "label_smoothing", "has no effect on what a teacher says: leave it out")
-    if args.logical_devices and args.strategy == "none":
-        _refuse(args, "logical_devices", "has no effect without --strategy")
     if args.optimizer == "bop" and (args.backup or args.two_step or args.strategy != "none"):
         raise SystemExit(
             "larq's Bop cannot be saved in mid-training, nor make bits of real weights, nor be "
@@ -128,10 +143,9 @@ def check(args: argparse.Namespace) -> None:
         )
 
 
-def of_recipe(args: argparse.Namespace) -> dict[str, Any]:
-    """What a trial replaces, and its defaults; the first of two steps has a rate of its own."""
-    rate = {} if args.two_step else {"learning_rate": None}
-    return {**OF_FILTER, "optimizer": "filtered", **rate}
+def of_recipe(args: argparse.Namespace) -> list[str]:
+    """What a trial replaces; the first of two steps has a rate of its own."""
+    return [*OF_FILTER, *_OPTIMIZER, *([] if args.two_step else ["learning_rate"])]
 
 
 def check_replicas(args: argparse.Namespace, replicas: int) -> None:
@@ -140,9 +154,9 @@ def check_replicas(args: argparse.Namespace, replicas: int) -> None:
         _refuse(args, "batch_size", f"is a multiple of the number of devices, {replicas}")
 
 
-def _refuse_set(args: argparse.Namespace, defaults: dict[str, Any], why: str) -> None:
-    for name, value in defaults.items():
-        if getattr(args, name) != value:
+def _refuse_given(args: argparse.Namespace, names: Iterable[str], why: str) -> None:
+    for name in names:
+        if getattr(args, name) is not None:
             _refuse(args, name, why)
 
 

@@ -60,7 +60,7 @@ def arguments(args: argparse.Namespace) -> dict[str, Any]:
         values["trial"] = read_trial(args.trial).values
     idle = {"data_dir"}
     if args.trial:
-        idle |= options.of_recipe(args).keys()
+        idle.update(options.of_recipe(args))
     elif args.optimizer != "filtered":
         idle |= options.OF_FILTER.keys()
     if not args.teacher:

@@ -25,7 +25,6 @@ def run(
     build: Callable[..., tf.keras.Model],
 ) -> None:
     """Trains `build(**quantizers)` on the data by the recipe that the arguments describe."""
-    options.check(args)
     strategy = make_strategy(args)  # before TensorFlow runs anything
     is_chief = strategy.extended.should_checkpoint
     options.check_replicas(args, strategy.num_replicas_in_sync)
