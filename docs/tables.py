@@ -206,7 +206,7 @@ def latency() -> str:
     networks = report.read("export_latency")["networks"]
     rows = []
     for name, network in networks.items():
-        times = {one["name"]: f"{1e0 * one['median']:.2f}" for one in network["latencies"]}
+        times = {one["name"]: f"{one['median']:.2f}" for one in network["latencies"]}
         rows.append([name, f"{network['bytes'] / 1000:,.0f} kB", *times.values()])
     heads = [one["name"] for one in next(iter(networks.values()))["latencies"]]
     return table(["network", "file", *(f"{head}, ms" for head in heads)], rows)
