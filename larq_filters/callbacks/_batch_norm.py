@@ -1,7 +1,11 @@
 """Batch norm's averages, estimated anew."""
 
+import collections
+import contextlib
+import copy
+import inspect
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from larq_filters._numbers import whole_number
@@ -11,13 +15,19 @@ import numpy as np
 import tensorflow as tf
 from typing_extensions import override
 
+_NORMS = (
+    tf.keras.layers.BatchNormalization,
+    tf.keras.layers.experimental.SyncBatchNormalization,  # which is no subclass of it
+)
+
 
 class RecalibrateBatchNorm(tf.keras.callbacks.Callback):
     r"""Re-estimates the averages of batch norm from some batches, before every validation.
 
     While many weights still flip, the moving averages of batch norm lag, and validation accuracy
     looks too low. This callback replaces them by the plain average of the mean and the variance of
-    `batches` batches. Nothing else in training changes.
+    `batches` batches. Nothing else in training changes: a batch norm layer that is frozen, or that
+    the model calls with `training=False`, keeps its averages, which it trains with.
 
     Args:
         data: A `tf.data.Dataset` or another iterable of batches: inputs, or tuples that begin with
@@ -76,32 +86,68 @@ class RecalibrateBatchNorm(tf.keras.callbacks.Callback):
         self(self.model)
 
     def __call__(self, model: tf.keras.Model) -> None:
-        """Re-estimates now, except in frozen batch norm layers."""
+        """Re-estimates now, except in batch norm that does not train its averages."""
         self._was_called = True
         layers = [
             layer
             for layer in model._flatten_layers()
-            if isinstance(layer, tf.keras.layers.BatchNormalization) and layer.trainable
+            if isinstance(layer, _NORMS) and layer.trainable
         ]
-        momenta = [layer.momentum for layer in layers]
-        count = 0
-        try:
+        is_empty = True
+        inference = tf.constant(False)  # a layer that gets a plain False has it from the model
+        with contextlib.ExitStack() as stack:
             for layer in layers:
-                layer.call = _in_training(layer.call)
+                stack.enter_context(_in_training(layer))
             for batch in itertools.islice(self.data, self.batches):
-                for layer in layers:
-                    layer.momentum = count / (count + 1)  # a plain average of all so far
                 x, *_ = tf.keras.utils.unpack_x_y_sample_weight(batch)
-                model.distribute_strategy.run(model, args=(x,), kwargs={"training": False})
-                count += 1
-        finally:
-            for layer, momentum in zip(layers, momenta, strict=True):
-                layer.momentum = momentum
-                del layer.call
-        if not count:
+                with _eagerly():
+                    model.distribute_strategy.run(model, args=(x,), kwargs={"training": inference})
+                is_empty = False
+        if is_empty:
             raise ValueError("data has no batch to estimate from. Received: an empty iterable")
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "RecalibrateBatchNorm":
+        """KerasTuner copies callbacks for each trial; a dataset cannot be copied, and is shared."""
+        return copy.copy(self)
 
-def _in_training(call: Any) -> Any:
-    # Batch norm alone: dropout would draw random numbers, which training would then miss.
-    return lambda inputs, *args, **kwargs: call(inputs, training=True)
+
+@contextlib.contextmanager
+def _in_training(layer: Any) -> Iterator[None]:
+    """Calls of a batch norm layer move its averages to the plain average of all calls in here.
+
+    Batch norm alone: dropout would draw random numbers, which training would then miss.
+    """
+    call, momentum = layer.call, layer.momentum
+    signature = inspect.signature(call)
+    counts: collections.Counter[int] = collections.Counter()  # of calls, in each replica
+
+    def estimate(*args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(*args, **kwargs)
+        if given.arguments.get("training") is False:  # by the model itself, in training, too
+            return call(*args, **kwargs)
+        replica = int(tf.distribute.get_replica_context().replica_id_in_sync_group)
+        if not counts[replica]:
+            for average in (layer.moving_mean, layer.moving_variance):
+                average.assign(tf.zeros_like(average))  # it may not be finite
+        layer.momentum = counts[replica] / (counts[replica] + 1)
+        counts[replica] += 1
+        given.arguments["training"] = True
+        return call(*given.args, **given.kwargs)
+
+    layer.call = estimate
+    try:
+        yield
+    finally:
+        layer.momentum = momentum
+        del layer.call
+
+
+@contextlib.contextmanager
+def _eagerly() -> Iterator[None]:
+    """Traces that a `tf.function` inside the model keeps are neither used nor made."""
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
