@@ -275,6 +275,68 @@ def test_another_model_gets_its_own_averages():
     assert_same(*inside)
 
 
+@pytest.mark.parametrize("what", ["weights", "optimizer"])
+def test_another_training_of_as_many_steps_gets_its_own_averages(what):
+    """Of the same model: its weights are restored, or it is compiled anew."""
+    model, _, _ = trained([])
+    callback, inside = swap(), []
+    for random in map(np.random.default_rng, range(2)):
+        if what == "weights":
+            model.set_weights([random.choice([-1.0, 1.0], w.shape) for w in model.get_weights()])
+            for variable in model.trainable_variables:
+                model.optimizer.average(variable).assign(variable)
+        else:
+            model.compile(FilteredFlip(0.2, average=16), "mse")
+            for variable in model.trainable_variables:
+                variable.assign(random.choice([-1.0, 1.0], variable.shape))
+            model.optimizer.build(model.trainable_variables)
+        callback.set_model(model)
+        callback.put_in()
+        inside.append(model.get_weights())
+        callback.take_out()
+    fresh = swap()
+    fresh.set_model(model)
+    fresh.put_in()
+    assert_same(inside[1], model.get_weights())
+    assert not np.array_equal(inside[0][0], inside[1][0])
+
+
+@pytest.mark.parametrize("door", ["put_in", "take_out"])
+def test_an_interrupt_within_a_swap_loses_nothing(door, monkeypatch):
+    """The next training goes on with what was trained, whichever part had been exchanged."""
+    model, _, _ = trained([])
+    kernel = model.trainable_variables[0]
+    model.optimizer.average(kernel).assign(-kernel)
+    callback, before = swap(), model.get_weights()
+    callback.set_model(model)
+    if door == "take_out":
+        callback.put_in()
+        inside = model.get_weights()
+    assigned = []
+
+    def assign(variable, *args, **kwargs):
+        if len(assigned) == 2:
+            raise KeyboardInterrupt
+        assigned.append(variable)
+        return real(variable, *args, **kwargs)
+
+    kind = type(model.layers[1].gamma)
+    real = kind.assign
+    monkeypatch.setattr(kind, "assign", assign)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(callback, door)()
+    monkeypatch.undo()
+    if door == "take_out":
+        assert not np.array_equal(model.get_weights()[0], inside[0])  # but the last ones are
+        assert_same(model.get_weights()[-1:], inside[-1:])
+    weights = []
+    look = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda batch, logs: weights.append(model.get_weights())
+    )
+    fit(model, [swap(), look], epochs=1)
+    assert_same(weights[0], before)
+
+
 def test_an_end_that_came_too_early_is_said_after_the_epoch():
     model, said = make(), []
     model.compile(FilteredFlip(decay_steps=2, average=16), "mse")
@@ -437,6 +499,12 @@ def test_a_backup_of_the_averages_is_refused(tmp_path):
     backup = lqf.callbacks.Backup(tmp_path)
     callbacks = keras.callbacks.CallbackList([swap(swap_on_epoch=True), backup])
     assert_one_sentence(callbacks.on_train_begin, ValueError, "Put the backup before it")
+
+
+def test_histograms_of_the_averages_beside_the_filters_are_refused(tmp_path):
+    ratio = lqf.callbacks.FlipRatio(log_dir=tmp_path)
+    callbacks = keras.callbacks.CallbackList([swap(swap_on_epoch=True), ratio])
+    assert_one_sentence(callbacks.on_train_begin, ValueError, "Put FlipRatio before it")
 
 
 @pytest.mark.parametrize("swap_on_epoch", [False, True])

@@ -9,6 +9,7 @@ from larq_filters import _layers
 from larq_filters._warnings import warn
 from larq_filters.callbacks._around import callbacks_of
 from larq_filters.callbacks._batch_norm import RecalibrateBatchNorm
+from larq_filters.callbacks._flip_ratio import FlipRatio
 from larq_filters.optimizers import FilteredFlip
 
 import numpy as np
@@ -19,10 +20,13 @@ _Values = list[tuple[tf.Variable, tf.Tensor]]
 
 
 class _Aside(NamedTuple):
-    """What trains, while averages are in its place, and these."""
+    """What trains, while averages are in its place or on their way."""
 
     trained: _Values
     averaged: _Values
+    """None yet while they are put in."""
+    steps: int
+    """That were done then."""
 
 
 # By optimizer: another callback may find averages that one left there when `fit` was interrupted.
@@ -49,11 +53,11 @@ class SwapAverages(tf.keras.callbacks.Callback):
         swap_on_epoch: Whether the averages are also in place for the callbacks that come after this
             one when an epoch ends, such as `ModelCheckpoint` and
             `EarlyStopping(restore_best_weights=True)`, so that these keep the averages. `Backup`
-            saves the training, and so comes before it.
+            saves the training, and so comes before it, as does `FlipRatio(log_dir=...)`.
 
     Raises:
         ValueError: When training starts with another optimizer than `FilteredFlip(average=...)`, or
-            a backup would save the averages instead of the training.
+            a callback after this one would save or show the averages instead of the training.
 
     Example:
         >>> model = tf.keras.Sequential([lq.layers.QuantDense(2, kernel_quantizer="ste_sign")])
@@ -69,7 +73,7 @@ class SwapAverages(tf.keras.callbacks.Callback):
         super().__init__()
         self.swap_on_epoch = swap_on_epoch
         self._recalibrate = RecalibrateBatchNorm(data, batches)
-        self._ready: tuple[int, _Values] | None = None  # what was in place, after so many steps
+        self._ready: tuple[FilteredFlip, _Aside] | None = None  # what was in place, and of whom
 
     @override
     def set_model(self, model: tf.keras.Model) -> None:
@@ -88,41 +92,54 @@ class SwapAverages(tf.keras.callbacks.Callback):
 
     def put_in(self) -> None:
         """Puts the averages in place and recalibrates batch norm, until `take_out`."""
-        if self._are_in():
+        left = self._left()
+        if left and left.averaged and _equal(left.averaged):
             return
-        steps, trained = self._steps(), self._values()
-        if self._ready and self._ready[0] == steps:
-            _assign(self._ready[1])
-        else:
-            try:
+        self.take_out()  # of a mixture of both
+        aside = _Aside(self._values(), [], self._steps())
+        self._put_aside(aside)
+        try:
+            ready = self._was_ready(aside.steps)
+            if ready:
+                _assign(ready)
+            else:
                 with self.model.distribute_strategy.scope():
                     self._optimizer.put_averages(self.model.trainable_variables)
                 self._recalibrate(self.model)
-            except BaseException:  # such as a KeyboardInterrupt
-                _assign(trained)
-                raise
-            self._ready = steps, self._values()
-        _ASIDE[self._optimizer] = _Aside(trained, self._ready[1])
-        self._optimizer.averages_in_at = steps
+            aside = aside._replace(averaged=self._values())
+            self._put_aside(aside)
+        except BaseException:  # such as a KeyboardInterrupt
+            self.take_out()
+            raise
+        self._ready = self._optimizer, aside
 
     def take_out(self) -> None:
         """Puts all weights back, bit for bit as they were before `put_in`."""
-        aside = self._forget()
-        if aside is not None:
-            _assign(aside.trained)
+        if self._optimizer in _ASIDE:
+            _assign(_ASIDE[self._optimizer].trained)
+        self._forget()  # not before: what is interrupted in between is finished by the next `fit`
 
-    def _are_in(self) -> bool:
-        """Whether the weights are the averages; what was put aside for others is forgotten."""
+    def _was_ready(self, steps: int) -> _Values:
+        """The averages of this very network, if they were in place before."""
+        if self._ready is None:
+            return []
+        optimizer, ready = self._ready
+        same = optimizer is self._optimizer and ready.steps == steps
+        return ready.averaged if same and _equal(ready.trained) else []
+
+    def _left(self) -> _Aside | None:
+        """What was put aside, if averages are in place, or some; what is of others is forgotten."""
         aside = _ASIDE.get(self._optimizer)
-        if aside is None:
-            return False
-        same = self._optimizer.averages_in_at == self._steps() and all(
-            np.array_equal(variable.numpy(), value.numpy(), equal_nan=True)
-            for variable, value in aside.averaged
-        )
-        if not same:
-            self._forget()
-        return same
+        if aside and aside.steps == self._steps():
+            pairs = zip(aside.trained, aside.averaged, strict=False)  # averages may be to come
+            if all(_equal([one]) or _equal([other]) for one, other in pairs):
+                return aside
+        self._forget()
+        return None
+
+    def _put_aside(self, aside: _Aside) -> None:
+        _ASIDE[self._optimizer] = aside
+        self._optimizer.averages_in_at = aside.steps
 
     def _forget(self) -> _Aside | None:
         self._optimizer.averages_in_at = None
@@ -145,8 +162,13 @@ class SwapAverages(tf.keras.callbacks.Callback):
             raise ValueError(
                 "a backup must save the weights in training, but SwapAverages(swap_on_epoch=True) "
                 "puts the averages in place for all callbacks after it. Put the backup before it. "
-                "Received: "
-                f"{', '.join(type(c).__name__ for c in callbacks)}"
+                f"Received: {_names(callbacks)}"
+            )
+        if self.swap_on_epoch and any(isinstance(c, FlipRatio) and c.log_dir for c in after):
+            raise ValueError(
+                "FlipRatio(log_dir=...) writes how far the weights in training are from flipping, "
+                "but SwapAverages(swap_on_epoch=True) puts the averages in place for all callbacks "
+                f"after it. Put FlipRatio before it. Received: {_names(callbacks)}"
             )
         seeing = after if self.swap_on_epoch else []
         blind = [type(c).__name__ for c in callbacks if _saves(c) and c not in seeing]
@@ -156,13 +178,14 @@ class SwapAverages(tf.keras.callbacks.Callback):
                 "averages. Put them after SwapAverages(swap_on_epoch=True). Received: "
                 f"{', '.join(blind)} beside SwapAverages(swap_on_epoch={self.swap_on_epoch})",
             )
-        if self._are_in():
+        if self._left():
             self.take_out()
 
     @override
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Puts back what trains, if the averages were left in place."""
         self.take_out()
+        self._ready = None
 
     @override
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -197,6 +220,18 @@ def _saves(callback: tf.keras.callbacks.Callback) -> bool:
     """Whether a callback keeps weights as they are when an epoch ends, for later use."""
     return isinstance(callback, tf.keras.callbacks.ModelCheckpoint) or bool(
         getattr(callback, "restore_best_weights", False)
+    )
+
+
+def _names(callbacks: list[tf.keras.callbacks.Callback]) -> str:
+    return ", ".join(type(callback).__name__ for callback in callbacks)
+
+
+def _equal(values: _Values) -> bool:
+    """Whether variables have these values, bit for bit."""
+    return all(
+        np.array_equal(variable.numpy(), value.numpy(), equal_nan=True)
+        for variable, value in values
     )
 
 
