@@ -157,6 +157,32 @@ def test_a_scheduler_reaches_the_layers(two):
     np.testing.assert_allclose(values, [0.01, 0.02], rtol=1e-5)
 
 
+def test_a_learning_rate_of_0_for_some_epochs_keeps_the_proportions(two):
+    """As in a schedule by hand, for LearningRateScheduler, that warms up or rests."""
+    variables, gradients = two
+    optimizer = FilteredFlip(filter={"first": F.EMA(0.1), "second": F.EMA(decay(0.2))})
+    keys = ("first/alpha", "second/alpha")
+    for rate in (0.05, 0.0, 0.0, 0.01):
+        optimizer.learning_rate = rate
+        list(train(optimizer, variables, gradients[:1]))
+        values = [float(optimizer.coefficients[key]) for key in keys]
+        np.testing.assert_allclose(values, [rate, 2 * rate], rtol=0.03)  # the second decays
+    assert values[1] < 0.02
+
+
+def test_a_learning_rate_that_begins_anew_leaves_other_layers_as_they_are(two):
+    """Where the first has decayed to 0, nothing says how much more or less the others should be."""
+    variables, gradients = two
+    optimizer = FilteredFlip(filter={"first": F.EMA(decay(0.5)), "second": F.EMA(0.25)})
+    optimizer.build(variables)
+    optimizer.iterations.assign(300)
+    list(train(optimizer, variables, gradients[:1]))
+    optimizer.learning_rate = 0.125
+    list(train(optimizer, variables, gradients[:1]))
+    values = [float(optimizer.coefficients[k]) for k in ("first/alpha", "second/alpha")]
+    assert values == [0.125, 0.25]
+
+
 @pytest.mark.parametrize("reads", [True, False])
 def test_the_learning_rate_of_a_restored_checkpoint(reads, two, tmp_path):
     """Is that of its last step, and setting it scales the filters from there."""

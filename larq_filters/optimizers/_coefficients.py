@@ -8,6 +8,7 @@ from larq_filters._numbers import Coefficient, Schedule, call, times
 from larq_filters.optimizers import _arguments, _settable
 from larq_filters.optimizers._feedback import RATIO, Feedback
 from larq_filters.optimizers._partition import ALL, Partition, label_of, short_name
+from larq_filters.optimizers._shared_rate import SharedRate
 
 import tensorflow as tf
 
@@ -34,6 +35,7 @@ class Coefficients:
     _before: Mapping[str, tf.Variable]  # as they were in the last step
     _scales: Mapping[str, tf.Variable]  # of those that follow a schedule: what it is multiplied by
     _feedback: Feedback | None = None  # on the flip ratio, if one is wanted
+    _shared: SharedRate | None = None  # if several filters have a learning rate
     _full: Mapping[str, tf.Variable] = {}  # of it, where α cannot grow
     _filters: Partition
     _no_dependency: Callable[[Any], Any]  # of TensorFlow: hides a value from checkpoints
@@ -62,10 +64,9 @@ class Coefficients:
             )
             limited = {key: _settable.make(f"{key}_outside", 0.0, dtype) for key in given}
             self._outside = self._no_dependency(limited)  # the last value that had to be limited
-            rates = list(self._rates().values())
-            first = [values[key] for key in rates[:1] if len(rates) > 1]
-            shared = [_settable.make("learning_rate", value, dtype) for value in 2 * first]
-            self._shared = self._no_dependency(shared)
+            rates = {key: values[key] for key in self._rates().values()}
+            if len(rates) > 1:
+                self._shared = self._no_dependency(SharedRate(rates, dtype))
             if RATIO in given:
                 self._feedback = self._no_dependency(Feedback(self._filters, given))
                 self._gains = self._feedback.gains
@@ -100,27 +101,13 @@ class Coefficients:
         self._tell_rate()
 
     def _tell_rate(self) -> None:
-        key = self._rate_key() if self._shared else None
-        if key is not None:
-            for variable in self._shared:
-                variable.assign(self._coefficients[key])
+        key = self._rate_key()
+        if self._shared is not None and key is not None:
+            self._shared.tell(self._coefficients[key])
 
     def _share_rate(self) -> None:
-        """With several rates, the learning rate is one of its own: what sets it scales them all."""
-        if not self._shared:
-            return
-        rate = tf.convert_to_tensor(self._shared[0])
-        now = tf.cast(self._coefficients[str(self._rate_key())], rate.dtype)  # also if restored
-        factor = tf.where(self._rate_is_set(), tf.math.divide_no_nan(rate, now), tf.ones_like(rate))
-        for key in self._rates().values():
-            variable = self._coefficients[key]
-            _settable.write(variable, factor * variable)
-        self._shared[1].assign(rate)
-
-    def _rate_is_set(self) -> tf.Tensor:
-        """Whether the shared learning rate is another than was last written to it."""
-        rate, written = map(tf.convert_to_tensor, self._shared)
-        return tf.abs(rate - written) > 1e-6 * tf.abs(written)
+        if self._shared is not None:
+            self._shared.share(self._coefficients, list(self._rates().values()))
 
     def _scheduled(self, key: str, schedule: Schedule, variable: tf.Variable) -> tf.Tensor:
         """The schedule's value, scaled by what the coefficient was set to since the last step."""
@@ -192,19 +179,19 @@ class Coefficients:
         key = self._rate_key()
         if key is None:
             return self._unsettable
-        if not self._shared:
+        if self._shared is None:
             return self._coefficients[key]
-        if tf.executing_eagerly() and not self._rate_is_set():
+        if tf.executing_eagerly() and not self._shared.is_set():
             self._tell_rate()  # a checkpoint may have been restored
-        return self._shared[0]
+        return self._shared.variable
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
         key = self._rate_key()
         if key is None:
             raise AttributeError(f"{_NO_RATE}. Received: learning_rate={value!r}")
-        if self._shared:
-            self._shared[0].assign(_arguments.current(key, float(value)))
+        if self._shared is not None:
+            self._shared.variable.assign(_arguments.current(key, float(value)))
         else:
             self._set(key, value)
 
@@ -213,7 +200,11 @@ class Coefficients:
     @property
     def _learning_rate(self) -> Coefficient:
         key = self._rate_key()
-        return 1.0 if key is None else self._given[key]  # TensorBoard looks for a schedule here
+        if key is None:
+            return 1.0
+        scale = self._changed_scales().get(key, 1.0) if tf.executing_eagerly() else 1.0
+        given = self._given[key]
+        return given if scale == 1.0 else times(given, scale)  # TensorBoard calls a schedule
 
     def _rate_key(self) -> str | None:
         return next(iter(self._rates().values()), None)
