@@ -153,6 +153,30 @@ def test_what_was_set_in_training_is_saved(digits, make_small, tmp_path):
     assert [float(optimizer.alpha), float(optimizer.gamma)] == [0.0, 0.25]
 
 
+@pytest.mark.parametrize("name", ["scheduled", "flip ratio", "by layer"])
+def test_weights_with_an_optimizer_go_on(name, digits, make_small, tmp_path):
+    """A .weights.h5 file has no config: all that is not as it was made is in its variables."""
+    make = {
+        "scheduled": lambda: FilteredFlip(decay(0.05), average=4.0),
+        "flip ratio": lambda: FilteredFlip(flip_ratio=0.01),
+        "by layer": lambda: FilteredFlip(filter={"conv": F.EMA(decay(0.1)), "*": F.EMA(0.2)}),
+    }[name]
+    half = make_small(make())
+    half.fit(dataset(digits), epochs=2, verbose=0)
+    if name != "flip ratio":
+        half.optimizer.learning_rate = 0.02
+    half.save_weights(tmp_path / "half.weights.h5")
+    new = make_small(make())
+    new.optimizer.build(new.trainable_variables)
+    new.load_weights(tmp_path / "half.weights.h5")
+    assert_same(model_state(new), model_state(half))
+    for one in (half, new):
+        one.fit(dataset(digits), epochs=1, verbose=0)
+    assert_same(model_state(new), model_state(half))
+    values = [{k: float(v) for k, v in one.optimizer.coefficients.items()} for one in (half, new)]
+    assert values[0] == values[1] != {k: float(v) for k, v in make().coefficients.items()}
+
+
 def test_a_saved_model_folder_says_that_it_lost_the_state(digits, make_small, tmp_path):
     """SavedModel carries the weights and the configuration, not the optimizer's variables."""
     model = make_small(OPTIMIZERS["CascadedEMA, scheduled"]())
@@ -215,6 +239,15 @@ def test_latent_sgd_goes_on(suffix, digits, make_small, tmp_path):
     assert_same(model_state(loaded), model_state(model))
     real = loaded.optimizer.real_optimizer.iterations
     assert int(real) == int(loaded.optimizer.iterations) == 4
+
+
+def test_latent_sgd_counts_steps_without_binary_gradients():
+    """As of a frozen part of a network; the real weights move."""
+    real, binary = tf.Variable([1.0]), binary_variable([0.5])
+    optimizer = lqf.optimizers.LatentSGD(1.0, real_optimizer="sgd")
+    optimizer.build([real, binary])
+    optimizer.apply_gradients([(tf.constant([1.0]), real), (None, binary)])
+    assert int(optimizer.iterations) == 1 and float(real[0]) < 1.0 and float(binary[0]) == 0.5
 
 
 def test_latent_sgd_and_what_keras_optimizers_do_beside_steps():

@@ -97,6 +97,8 @@ class LatentSGD(tf.keras.optimizers.SGD):
         real = [(g, v) for g, v in pairs if not _layers.is_binary(v)]
         if real:
             self._real_optimizer.apply_gradients(real, name, skip_gradients_aggregation, **kwargs)
+        if real and all(gradient is None for gradient, _ in binary):
+            return self.iterations.assign_add(1)
         return super().apply_gradients(binary, name, skip_gradients_aggregation, **kwargs)
 
     @override

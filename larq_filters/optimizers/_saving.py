@@ -1,8 +1,9 @@
 """Saving and loading of FilteredFlip, by config and by variables."""
 
 import copy
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 from larq_filters._numbers import Coefficient, Schedule
@@ -25,9 +26,36 @@ class Saving(tf.keras.optimizers.Optimizer):
         super().set_weights([_from_hdf5(weight) for weight in weights])
 
     @override
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        """Saves all variables of the optimizer, as `save` does to .keras and .weights.h5."""
+        super().save_own_variables(store)
+        # Of these a .keras file has a config besides; a .weights.h5 file has not.
+        for kind, values in self._numbers().items():
+            store[kind] = np.array([values.get(key, math.nan) for key in self._coefficients])
+
+    @override
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Sets all variables of the optimizer, as `load_model` does from .keras."""
-        super().load_own_variables({name: _from_hdf5(value) for name, value in store.items()})
+        own = {name: _from_hdf5(value) for name, value in store.items()}
+        numbers = [own.pop(kind, np.array([])) for kind in self._numbers()]
+        super().load_own_variables(own)
+        if len(own) == len(self.variables):  # else nothing was loaded, and Keras says so
+            names = list(self._coefficients)
+            given = [dict(zip(names, values, strict=False)) for values in numbers]
+            self._continue_from(*({k: v for k, v in g.items() if v == v} for g in given))
+
+    def _numbers(self) -> dict[str, dict[str, float]]:
+        """What `_continue_from` takes: of coefficients, by name."""
+        self._share_rate()  # what was set since the last step
+        read = tf.keras.backend.get_value
+        fixed = [key for key in self._coefficients if key not in self._scales]
+        return {
+            "coefficients": {key: float(read(self._coefficients[key])) for key in fixed},
+            "scheduled": self._scheduled_coefficients(),
+            "scales": {**dict.fromkeys(self._scales, 1.0), **self._changed_scales()},
+            "before": self._last_coefficients(),
+            "gains": self._learned_gains(),
+        }
 
     @override
     def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> dict[str, Any]:
@@ -102,7 +130,7 @@ class Saving(tf.keras.optimizers.Optimizer):
             warn(
                 "the filters start anew: this optimizer was loaded without its state, which "
                 "the SavedModel format (and a config) cannot carry. To continue training where it "
-                "stopped, save as .keras or .h5, or with tf.train.Checkpoint. Received: an "
+                "stopped, save as .keras, or with tf.train.Checkpoint. Received: an "
                 f"optimizer that had done {lost} steps",
             )
 
