@@ -342,6 +342,9 @@ def test_what_is_set_on_a_loss_scaler_reaches_the_optimizer_inside(digits, make_
     scheduler = lq.callbacks.HyperparameterScheduler(lambda epoch: 0.75, "alpha")
     model.fit(digits[0][:64], digits[1][:64], verbose=0, callbacks=[scheduler])
     assert float(inner.alpha) == 0.75
+    assert model.optimizer.count_flips is inner.count_flips is False
+    model.optimizer.count_flips = True
+    assert inner.count_flips is True
     other = keras.mixed_precision.LossScaleOptimizer(keras.optimizers.Adam())
     assert not hasattr(other, "alpha")
     for name, given in (
@@ -392,6 +395,19 @@ def test_every_filter_has_a_learning_rate(name, digits, make_small, tmp_path):
     assert float(optimizer.learning_rate) == rate / 2
     optimizer.learning_rate = rate / 4
     assert float(optimizer.learning_rate) == rate / 4
+
+
+def test_tensorboard_shows_the_rate_that_was_set_beside_a_schedule(digits, make_small, tmp_path):
+    """It calls the schedule, which knows nothing of what was set."""
+    model = make_small(FilteredFlip(decay_steps=100))
+    x, y = digits[0][:64], digits[1][:64]
+    model.fit(x, y, verbose=0)
+    model.optimizer.alpha = 1e-3
+    board = keras.callbacks.TensorBoard(tmp_path)
+    model.fit(x, y, verbose=0, callbacks=[board])
+    shown = board._collect_learning_rate({})["learning_rate"]
+    assert float(shown) == pytest.approx(1e-3, rel=0.1)
+    assert float(model.optimizer.alpha) == pytest.approx(1e-3, rel=0.1)
 
 
 TRACKED = {

@@ -69,6 +69,19 @@ def test_of_real_variables_and_what_real_optimizers_do_to_them():
     assert optimizer.average(tf.Variable(0.0)) is None
 
 
+def test_of_a_narrow_variable_is_wide():
+    """In bfloat16 it would not move: the weight of a value, late, is less than its precision."""
+    variable = tf.Variable([1.0, -1.0], dtype=tf.bfloat16)
+    optimizer = FilteredFlip(average=C, filter={"*": None}, real_optimizer="sgd")
+    optimizer.build([variable])
+    optimizer.iterations.assign(5000)
+    variable.assign([0.0, 0.0])
+    zeros = np.zeros((20, 1, 2), "float32")
+    list(train(optimizer, [variable], tf.cast(zeros, tf.bfloat16)))
+    left = np.prod([1 - C / (t + C) for t in range(5000, 5020)])
+    np.testing.assert_allclose(optimizer.average(variable), [left, -left], rtol=1e-5)
+
+
 def test_a_bit_whose_average_is_0_stays():
     binary = binary_variable([1.0, -1.0])
     optimizer = FilteredFlip(average=C)

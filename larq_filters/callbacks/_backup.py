@@ -8,7 +8,7 @@ from typing_extensions import override
 
 
 class Backup(tf.keras.callbacks.BackupAndRestore):
-    r"""Keras' `BackupAndRestore` with bit-identical resuming under every strategy.
+    r"""Keras' `BackupAndRestore` with bit-identical resuming of epochs under every strategy.
 
     Under `MirroredStrategy` and `MultiWorkerMirroredStrategy` each replica has its own moving
     averages of batch norm. A checkpoint holds their mean, and restoring gives that mean to every
@@ -17,8 +17,10 @@ class Backup(tf.keras.callbacks.BackupAndRestore):
 
     Args:
         backup_dir: Folder of the checkpoints. Another training needs another folder.
-        save_freq: "epoch", or a number of steps after which to save. A number loses less work; each
-            checkpoint takes the time of writing all weights and optimizer variables.
+        save_freq: "epoch", or a number of steps after which to save. A number loses less work, but
+            `fit` then goes on at the step with the data of the epoch's beginning: for the same bits
+            your dataset must skip what was seen. Each checkpoint takes the time of writing all
+            weights and optimizer variables.
         delete_checkpoint: Whether to delete the checkpoints when the training has ended.
         **kwargs: Other arguments of `tf.keras.callbacks.BackupAndRestore`.
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from larq_filters.optimizers._flip import wide_dtype
+
 import tensorflow as tf
 
 
@@ -12,7 +14,8 @@ class Averages:
     a ← a + w·(θ − a) after every step, w = c/(t + c) after t steps before it
 
     So the value after s of t steps has a weight of about c·s^(c−1)/t^c, and the mean age of what is
-    averaged is t/(c + 1): always the same share of the training so far.
+    averaged is t/(c + 1): always the same share of the training so far. Averages are in float32 at
+    least, as narrower types lose small steps.
 
     Args:
         c: From 1 on; 1 is the plain average. None: no averages.
@@ -35,7 +38,8 @@ class Averages:
         for variable in variables:
             name = f"average/{variable._shared_name}"
             with tf.distribute.get_strategy().extended.colocate_vars_with(variable):
-                average = tf.Variable(tf.convert_to_tensor(variable), name=name, trainable=False)
+                value = tf.cast(tf.convert_to_tensor(variable), wide_dtype(variable))
+                average = tf.Variable(value, name=name, trainable=False)
             self._averages[self._key(variable)] = average
         return list(self._averages.values())
 

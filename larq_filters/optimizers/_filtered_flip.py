@@ -70,9 +70,9 @@ class FilteredFlip(Kept, Saving, tf.keras.optimizers.Optimizer):
             early, and `fit` warns. None: the length of the training need not be known.
         flip_ratio: R in (0, 0.5], the wanted share of weights that flip per step, in place of
             `alpha`: a number, which `decay_steps` lets decay linearly to 0, or a schedule. α then
-            starts where noise flips the share R, and follows the flips that are counted, by 1 % a
-            step. With filters by layer, each has its own. Keras calls R `learning_rate`. 1e-2 is
-            about the default's. None: α is as it is given.
+            starts where noise flips the share R, and each step corrects it by the flips that are
+            counted, by 2 % at most. With filters by layer, each has its own. Keras calls R
+            `learning_rate`. 1e-2 is about the default's. None: α is as it is given.
         filter: Any filter of `larq_filters.filters`, instead of `alpha`, `gamma` and `decay_steps`.
             Or a filter for each layer: a mapping whose keys are a layer's name, a pattern such as
             'block_*', a tuple of these, a layer, or a function of a variable. The first key that
@@ -96,9 +96,10 @@ class FilteredFlip(Kept, Saving, tf.keras.optimizers.Optimizer):
             `flip_ratio`. It decays linearly to 0 over `decay_steps`, and as 1/√(1 + t/390) if α is
             None, too. If α or the ratio is a schedule, or `filter` replaces α, it is Keras' 1e-3.
         average: c ≥ 1 of a weighted average of each variable's past values. When `fit` ends, real
-            variables become their average and binary ones its sign. After t steps the newest value
-            has the weight c/(t + c), so the mean age is t/(c + 1). 16 was good while bits still
-            flip. An average takes as much memory as its variable.
+            variables become their average and binary ones its sign, unless a callback then puts
+            other weights in place, such as those of the best epoch. After t steps the newest value
+            has the weight c/(t − 1 + c), so the mean age is about t/(c + 1). 16 was good while bits
+            still flip. An average takes as much memory as its variable, in float32 at least.
             `callbacks.SwapAverages` recalibrates batch norm for the averages, and validates with
             them. Weights that are set in mid-training do not change their averages: give a network
             that you load a new optimizer. None: no averages.

@@ -1,7 +1,7 @@
 """Loss scaling: what is set on Keras' LossScaleOptimizer reaches the FilteredFlip inside.
 
-Under mixed precision `model.compile` wraps the optimizer. Keras passes `learning_rate` on; all
-other coefficients would become attributes of the wrapper, and do nothing.
+Under mixed precision `model.compile` wraps the optimizer. Keras passes `learning_rate` on; what
+else is set would become attributes of the wrapper, and do nothing.
 """
 
 from typing import Any
@@ -19,6 +19,6 @@ def _passed_on(name: str) -> property:
     return property(read, write, doc=f"`{name}` of the optimizer inside.")
 
 
-for name in ("alpha", "gamma", "sigma", "threshold", "flip_ratio"):
+for name in ("alpha", "gamma", "sigma", "threshold", "flip_ratio", "count_flips"):
     if not hasattr(LossScaleOptimizerV3, name):
         setattr(LossScaleOptimizerV3, name, _passed_on(name))
