@@ -106,7 +106,7 @@ class SwapAverages(tf.keras.callbacks.Callback):
                 with self.model.distribute_strategy.scope():
                     self._optimizer.put_averages(self.model.trainable_variables)
                 self._recalibrate(self.model)
-            aside = aside._replace(averaged=self._values())
+            aside = _Aside(aside.trained, self._values(), aside.steps)
             self._put_aside(aside)
         except BaseException:  # such as a KeyboardInterrupt
             self.take_out()
