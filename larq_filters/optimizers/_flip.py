@@ -53,7 +53,8 @@ def flip(
     A weight with θ_{t−1}·y_{t−1} > τ_{t−1} was changed since step t − 1, which would have flipped
     it: its filter's state is mirrored first, as if all gradients so far had been their negatives.
 
-    Where the gradient or the filter's next state is not finite, state and weight stay.
+    Where the gradient or the filter's next state is not finite, state and weight stay. A scalar
+    slot, such as a count of steps, is that of all weights, and goes on.
 
     Args:
         binary: θ_{t−1}, of which anything but ±1 counts by its sign, and 0 as +1; F and its state,
