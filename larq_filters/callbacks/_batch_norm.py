@@ -121,6 +121,7 @@ def _in_training(layer: Any) -> Iterator[None]:
     signature = inspect.signature(call)
     counts: collections.Counter[int] = collections.Counter()  # of calls, in each replica
 
+    @tf.autograph.experimental.do_not_convert
     def estimate(*args: Any, **kwargs: Any) -> Any:
         given = signature.bind(*args, **kwargs)
         if given.arguments.get("training") is False:  # by the model itself, in training, too
