@@ -152,6 +152,8 @@ def clone(model: tf.keras.Model) -> tf.keras.Model:
         if model.built:
             if not copied.built:
                 copied.build(model._build_input_shape)
+        _freeze_as(model, copied)
+        if model.built:
             copied.set_weights(model.get_weights())
     except (NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(
@@ -162,6 +164,19 @@ def clone(model: tf.keras.Model) -> tf.keras.Model:
             f"{type(error).__name__}: {error}"
         ) from error
     return copied
+
+
+def _freeze_as(model: tf.keras.Model, copied: tf.keras.Model) -> None:
+    """Freezes what is frozen in the model: configs say it of outer layers only.
+
+    The order of weights depends on it, as frozen ones come last in the layer that holds them.
+    """
+    ones, others = (
+        [layer for layer in m._flatten_layers() if not m.built or layer.weights]
+        for m in (model, copied)
+    )
+    for one, other in zip(ones, others, strict=True):  # outer layers first, which set inner ones
+        other.trainable = one.trainable
 
 
 def _clone_layer(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:

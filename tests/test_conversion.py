@@ -6,7 +6,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import assert_one_sentence, assert_same
+from helpers import FROZEN, assert_one_sentence, assert_same, frozen_inside
 
 keras = tf.keras
 to_latent_free = lqf.conversion.to_latent_free
@@ -174,6 +174,21 @@ def test_shared_layers_stay_shared():
     model = to_latent_free(functional())
     assert len([v for v in model.weights if v.name.startswith("shared/kernel")]) == 1
     assert len(model.get_layer("shared").inbound_nodes) == 2
+
+
+@pytest.mark.filterwarnings("ignore:the code of another layer")
+@pytest.mark.parametrize("built", [True, False])
+@pytest.mark.parametrize(("units", "name"), FROZEN)
+def test_what_is_frozen_inside_a_layer_stays_frozen(units, name, built):
+    """Keras orders the weights of a layer by it: frozen ones last."""
+    model, x = frozen_inside(units, name)
+    if not built:
+        model = keras.Sequential([type(model.layers[0])(units)])
+        getattr(model.layers[0], name).trainable = False
+    converted = to_latent_free(model)
+    assert_same([converted(x)], [model(x)]) if built else converted(x)
+    for layer in ("first", "norm", "second"):
+        assert getattr(converted.layers[0], layer).trainable == (layer != name)
 
 
 def test_input_quantizers_stay():

@@ -6,7 +6,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import assert_one_sentence, assert_same, slow_but
+from helpers import assert_one_sentence, assert_same, frozen_inside, slow_but
 
 keras = tf.keras
 continue_from_latent = lqf.conversion.continue_from_latent
@@ -80,6 +80,19 @@ def test_the_next_steps_are_the_same(name, before, digits, make_model):
     assert_same(latent.get_weights(), state)
     assert int(model.optimizer.iterations) == before
     assert_trains_alike(latent, model, batches[before:])
+
+
+@pytest.mark.filterwarnings("ignore:the code of another layer")
+@pytest.mark.parametrize(("units", "name"), [(8, "first"), (4, "norm")])
+def test_what_is_frozen_inside_a_layer_stays_as_it_is(units, name):
+    latent, x = frozen_inside(units, name)
+    latent.compile("adam", "mse")
+    latent.train_on_batch(x, np.zeros((5, 8)))
+    model = continue_from_latent(latent)
+    assert_same([model(x)], [latent(x)])
+    frozen = getattr(model.layers[0], name).get_weights()
+    model.train_on_batch(x, np.zeros((5, 8)))
+    assert_same(getattr(model.layers[0], name).get_weights(), frozen)
 
 
 def test_loss_and_metrics_are_kept(digits, make_model):

@@ -22,7 +22,14 @@ from export_helpers import (
     samples,
     stack,
 )
-from helpers import assert_one_sentence, assert_same, model_state, slow_but
+from helpers import (
+    FROZEN,
+    assert_one_sentence,
+    assert_same,
+    frozen_inside,
+    model_state,
+    slow_but,
+)
 
 keras = tf.keras
 Q = lq.layers
@@ -270,6 +277,13 @@ def test_the_model_is_left_as_it_was(optimizer, make_model, digits):
         history = one.fit(*digits, epochs=1, verbose=0).history
     assert_same(model_state(model), model_state(other))
     assert history["accuracy"] == other.history.history["accuracy"]
+
+
+@pytest.mark.parametrize("make", [convert, lqf.export.bits])
+@pytest.mark.parametrize(("units", "name"), FROZEN)
+def test_what_is_frozen_inside_a_layer_gets_its_own_weights(units, name, make):
+    model, x = frozen_inside(units, name)
+    make(model).verify(x, model)
 
 
 def test_latent_and_latent_free_give_the_same_file(make_model):

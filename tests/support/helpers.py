@@ -65,6 +65,39 @@ def assert_one_sentence(call, kind, text):
     assert "\n" not in message.split("Received: ")[0]
 
 
+@tf.keras.utils.register_keras_serializable("helpers")
+class Pair(tf.keras.layers.Layer):
+    """Two binary layers that a layer's code makes, with batch norm between them."""
+
+    def __init__(self, units=8, **kwargs):
+        super().__init__(**kwargs)
+        binary = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
+        self.units = units
+        self.first = lq.layers.QuantDense(units, use_bias=False, **binary)
+        self.norm = tf.keras.layers.BatchNormalization()
+        self.second = lq.layers.QuantDense(8, use_bias=False, **binary)
+
+    def call(self, x, training=None):
+        return self.second(self.norm(self.first(x), training=training))
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+FROZEN = [(8, "first"), (8, "norm"), (8, "second"), (4, "first"), (4, "norm"), (4, "second")]
+
+
+def frozen_inside(units, name):
+    """A model of a Pair with random weights, one of whose layers is frozen, and samples."""
+    pair = Pair(units, input_shape=(8,))
+    model = tf.keras.Sequential([pair])
+    rng = np.random.default_rng(1)
+    for weight in model.weights:  # variances are positive
+        weight.assign(rng.uniform(-1 if len(weight.shape) > 1 else 0.1, 1, weight.shape))
+    getattr(pair, name).trainable = False
+    return model, rng.normal(size=(5, 8)).astype("float32")
+
+
 def free_addresses(**tasks):
     """So many addresses on this machine for each job: a cluster, as TensorFlow describes one."""
     sockets = {job: [socket.socket() for _ in range(number)] for job, number in tasks.items()}
