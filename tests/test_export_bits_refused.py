@@ -57,6 +57,19 @@ def with_nan(model):
     return model
 
 
+def folded(layer, shape=(3, 4, 4, 8)):
+    """A layer that has one axis more than it works on, which Keras then puts into the batch."""
+    return lambda: stack(layer(), layers.Flatten(), layers.Dense(2), shape=shape)
+
+
+def folded_by_reshape():
+    fold = Own(lambda x: tf.reshape(x, [-1, 4, 4, 8]))
+    unfold = Own(lambda x: tf.reshape(x, [-1, 3 * 2 * 2 * 4]))
+    binary = conv(4, padding="valid", name="bad")
+    return stack(fold, binary, unfold, layers.Dense(2), shape=(3, 4, 4, 8))
+
+
+FOLDED = "an axis is folded into the batch"
 NO_BATCH_NORM = "no batch norm over the last axis with fixed averages"
 FIRST = {"data_format": "channels_first"}
 REFUSED = {
@@ -117,6 +130,28 @@ REFUSED = {
         lambda: stack(Own(padded(1.0)), layers.Conv2D(4, 3, name="bad"), shape=(4, 4, 3)),
         "it pads floats with 1",
     ),
+    "convolutions over time": (
+        folded(lambda: layers.TimeDistributed(conv(4), name="bad")),
+        FOLDED,
+    ),
+    "dilated convolutions over time": (
+        folded(lambda: layers.TimeDistributed(conv(4, dilation_rate=2), name="bad")),
+        FOLDED,
+    ),
+    "pooling over time": (
+        folded(lambda: layers.TimeDistributed(layers.MaxPool2D(), name="bad")),
+        FOLDED,
+    ),
+    "means over time": (
+        folded(lambda: layers.TimeDistributed(layers.GlobalAveragePooling2D(), name="bad")),
+        FOLDED,
+    ),
+    "a convolution of five axes": (folded(lambda: conv(4, padding="valid", name="bad")), FOLDED),
+    "a 1D convolution of four axes": (
+        folded(lambda: Q.QuantConv1D(4, 3, name="bad", **BINARY), (3, 5, 8)),
+        FOLDED,
+    ),
+    "positions put into the batch": (folded_by_reshape, FOLDED),
 }
 
 
@@ -127,6 +162,13 @@ def test_refuses_by_layer_and_reason(name):
     assert_one_sentence(lambda: bits(model), ValueError, text)
     with pytest.raises(ValueError, match=r"layer '[^']*bad"):
         bits(model)
+
+
+def test_a_dense_layer_over_time_is_no_convolution_of_a_batch():
+    dense = layers.TimeDistributed(Q.QuantDense(4, **BINARY))
+    model = folded(lambda: dense, (5, 8))()
+    x = np.random.default_rng(0).normal(size=(6, 5, 8)).astype("float32")
+    assert bits(model).verify(x, model).unexplained == 0
 
 
 def test_what_is_padded_before_a_sign_may_be_any_number():

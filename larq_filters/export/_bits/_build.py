@@ -13,7 +13,8 @@ from larq_filters.export._bits._network import (
     check_finite,
     pack,
 )
-from larq_filters.export._bits._nodes import LINES, Graph, Node, plane, refusal
+from larq_filters.export._bits._nodes import LINES, Graph, Node
+from larq_filters.export._bits._operations import plane, refusal
 from larq_filters.export._bits._padding import is_pad, unpadded
 from larq_filters.export._bits._regions import Regions
 

@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from larq_filters.export._bits._nodes import LINES, Node, refusal
+from larq_filters.export._bits._nodes import LINES, Node
+from larq_filters.export._bits._operations import refusal
 
 import numpy as np
 

@@ -6,8 +6,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from larq_filters.export import _graph
+from larq_filters.export._bits._operations import (
+    RESHAPES,
+    check_batch,
+    convolution,
+    dilated,
+    fixed_shape,
+    is_same,
+    layer,
+    plane,
+    refusal,
+    same_padding,
+)
 from larq_filters.export._frozen import Kernel
-from larq_filters.export._trace import Trace, path
+from larq_filters.export._trace import Trace
 
 import numpy as np
 import tensorflow as tf
@@ -31,7 +43,6 @@ ELEMENTWISE = {
 }
 LINES = {*ELEMENTWISE.values(), "leaky"}  # of a step's code
 _PASS_ON = ("Identity", "StopGradient", "PreventGradient", "Snapshot")
-_RESHAPES = ("Reshape", "Squeeze", "ExpandDims")
 
 
 @dataclasses.dataclass(eq=False)
@@ -86,7 +97,7 @@ class Graph:
             if tensor is not None:
                 if tensor.dtype != tf.float32:
                     raise refusal(tensor.op, f"its type is {tensor.dtype.name}", "take floats")
-                self._nodes[tensor.name] = Node("input", name, (), _shape(tensor), tensor)
+                self._nodes[tensor.name] = Node("input", name, (), fixed_shape(tensor), tensor)
         self.inputs = [self._nodes[by_name[n].name] for n in self.names[0] if n in by_name]
         return [self._node(tensor) for tensor in self._outputs]
 
@@ -138,21 +149,21 @@ class Graph:
         if _graph.is_binary_sign(op):
             terms = [t.op for t in op.inputs[0].op.inputs]
             return [next(t for t in terms if t.type == "Sign").inputs[0]]
-        if op.type in _RESHAPES:
+        if op.type in RESHAPES:
             return [op.inputs[0]]
         if op.type == "BatchToSpaceND":
-            return [_dilated(op).inputs[0], _convolution(op).inputs[1]]
+            return [dilated(op).inputs[0], convolution(op).inputs[1]]
         return list(op.inputs)
 
     def _make(self, tensor: Any) -> Node:
         op, sources = tensor.op, self._sources(tensor)
         values = tuple(self._value(t) for t in sources)
-        name, shape = layer(op), _shape(tensor)
+        name, shape = layer(op), fixed_shape(tensor)
         if op.type in _PASS_ON or op.type == "IdentityN":
             return values[0]
         if _graph.is_binary_sign(op):
             return Node("binarize", name, values[:1], shape, sources[0])
-        if op.type in _RESHAPES:
+        if op.type in RESHAPES:
             return Node("reshape", name, values, shape, tensor)
         if op.type in ELEMENTWISE:
             return Node(ELEMENTWISE[op.type], name, values, shape, tensor)
@@ -202,6 +213,7 @@ class Graph:
     def _pool(self, op: Any, name: str, values: Any, shape: Any, tensor: Any) -> Node:
         kind = "max" if op.type in ("MaxPool", "Max") else "average"
         before = values[0].shape
+        check_batch(op, before)
         known: dict[str, Any]
         if op.type in ("Mean", "Max"):
             axes = sorted(int(a) % len(before) for a in np.ravel(values[1]))
@@ -213,7 +225,7 @@ class Graph:
             if op.get_attr("data_format") != b"NHWC":
                 raise refusal(op, "its channels come first", "use channels_last")
             size, strides = (tuple(op.get_attr(a)[1:3]) for a in ("ksize", "strides"))
-            pads = _same(before, shape, size, strides, (1, 1)) if _is_same(op) else (0, 0)
+            pads = same_padding(before, shape, size, strides, (1, 1)) if is_same(op) else (0, 0)
             known = {"in": plane(before), "size": size, "strides": strides, "before": pads}
             known["out"] = shape[1:3]
         return Node("pool", name, values[:1], shape, tensor, {"mode": kind, **known})
@@ -230,17 +242,18 @@ class Graph:
             size = (x.shape[0], 1)  # a dense layer: each row is a position
             known: dict[str, Any] = {"in": size, "out": size, "strides": (1, 1)}
         else:
+            check_batch(op, x.shape)
             if op.type == "BatchToSpaceND":
-                conv = _convolution(op)
-                dilations, before = self._space(_dilated(op))
+                conv = convolution(op)
+                dilations, before = self._space(dilated(op))
                 name = layer(conv)
             if conv.get_attr("data_format") != b"NHWC":
                 raise refusal(op, "its channels come first", "use channels_last")
             strides = tuple(conv.get_attr("strides")[1:3])
             if conv is op:
                 dilations = tuple(conv.get_attr("dilations")[1:3])
-                if _is_same(conv):
-                    before = _same(x.shape, shape, weights.shape[:2], strides, dilations)
+                if is_same(conv):
+                    before = same_padding(x.shape, shape, weights.shape[:2], strides, dilations)
                 elif conv.get_attr("padding") == b"EXPLICIT":
                     pads = conv.get_attr("explicit_paddings")
                     before = (pads[2], pads[4])
@@ -269,59 +282,3 @@ class Graph:
             if same and np.array_equal(kernel.values.ravel(), weights.ravel()):
                 return kernel
         return None
-
-
-def layer(op: Any) -> str:
-    """The path of the layer that an operation belongs to."""
-    scope = path(op.name)
-    return scope.rsplit("/", 1)[0] if "/" in scope else scope
-
-
-def refusal(op: Any, reason: str, way_out: str) -> ValueError:
-    """What is raised for a layer that the program has no code for."""
-    return ValueError(
-        f"layer '{layer(op)}' cannot be written as bits, as {reason}: {way_out}, or use "
-        f"export.convert. Received: operation '{op.name}' of type {op.type}"
-    )
-
-
-def _shape(tensor: Any) -> tuple[int, ...]:
-    if tensor.shape.rank is None or None in tuple(tensor.shape):
-        raise refusal(tensor.op, "its shape is not fixed", "give it one")
-    return tuple(tensor.shape)
-
-
-def _is_same(op: Any) -> bool:
-    return op.get_attr("padding") == b"SAME"
-
-
-def plane(shape: Sequence[int]) -> tuple[int, int]:
-    """Height and width of a shape with batch and channels; the height is 1 where there is none."""
-    return (1, *shape[1:-1])[-2:]  # type: ignore[return-value]
-
-
-def _same(before: Any, after: Any, size: Any, strides: Any, dilations: Any) -> tuple[int, int]:
-    """The rows above and the columns to the left that padding 'same' adds."""
-    pads = []
-    for i, (one, two) in enumerate(zip(plane(before), plane(after), strict=True)):
-        reach = (two - 1) * strides[i] + (size[i] - 1) * dilations[i] + 1
-        pads.append(max(0, reach - one) // 2)
-    return pads[0], pads[1]
-
-
-def _convolution(op: Any) -> Any:
-    """The convolution between SpaceToBatchND and BatchToSpaceND."""
-    op = op.inputs[0].op
-    while op.type in _RESHAPES:
-        op = op.inputs[0].op
-    if op.type not in ("Conv2D", "DepthwiseConv2dNative"):
-        raise refusal(op, "it is no dilated convolution", "use Conv2D")
-    return op
-
-
-def _dilated(op: Any) -> Any:
-    """The SpaceToBatchND before such a convolution."""
-    op = _convolution(op).inputs[0].op
-    while op.type in _RESHAPES:
-        op = op.inputs[0].op
-    return op

@@ -1,6 +1,7 @@
 """Padding that a convolution does on the way: a layer's before it becomes a part of its window."""
 
-from larq_filters.export._bits._nodes import Node, plane, refusal
+from larq_filters.export._bits._nodes import Node
+from larq_filters.export._bits._operations import plane, refusal
 
 
 def is_pad(node: Node) -> bool:
