@@ -456,3 +456,80 @@ def test_random_architectures(stages, width, dense):
     assert set(operators(exported.data)).isdisjoint({"CONV_2D", "FULLY_CONNECTED"})
     rng = np.random.default_rng(len(stages))
     exported.verify(rng.choice([-1.5, -0.5, 0.0, 0.5, 1.0], size=(6, 8, 8, 3)), model)
+
+
+@keras.utils.register_keras_serializable("tests")
+class ScaledDense(Q.QuantDense):
+    """Subclasses of larq's layers, with something else in `call`."""
+
+    def call(self, inputs):
+        return 3.0 * super().call(inputs)
+
+
+@keras.utils.register_keras_serializable("tests")
+class ShiftedConv1D(Q.QuantConv1D):
+    def call(self, inputs):
+        return super().call(tf.nn.relu(inputs) - 0.5)
+
+
+@keras.utils.register_keras_serializable("tests")
+class DoubledConv2D(Q.QuantConv2D):
+    def convolution_op(self, inputs, kernel):
+        return 2.0 * super().convolution_op(inputs, kernel)
+
+
+@keras.utils.register_keras_serializable("tests")
+class TurnedNorm(layers.BatchNormalization):
+    def call(self, inputs, training=None):
+        return -super().call(inputs, training=training)
+
+
+@keras.utils.register_keras_serializable("tests")
+class TurnedTern(lq.quantizers.SteTern):
+    def call(self, inputs):
+        return -super().call(inputs)
+
+
+SUBCLASSES = {
+    "dense": lambda: stack(ScaledDense(16, name="own", **BINARY), shape=(32,)),
+    "Conv1D": lambda: stack(ShiftedConv1D(16, 3, name="own", **BINARY), shape=(8, 32)),
+    "groups": lambda: stack(DoubledConv2D(16, 3, groups=2, name="own", **BINARY), shape=(6, 6, 16)),
+    "batch norm behind max pooling": lambda: stack(
+        conv(name="own"), layers.MaxPooling2D(), TurnedNorm(scale=False)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SUBCLASSES)
+def test_what_a_subclass_computes_is_not_rewritten(name):
+    model = SUBCLASSES[name]()
+    x = np.random.default_rng(0).normal(size=(6, *model.input_shape[1:]))
+    exported = convert(model)
+    exported.verify(x, model)
+    record = exported.report.layers[0]
+    assert record.packed == ("pooling" in name)
+    if name in ("dense", "Conv1D"):
+        assert record.reason == "its class computes something else than larq's"
+
+
+def test_a_quantizer_that_turns_three_values_is_not_rewritten():
+    with pytest.raises(ValueError, match="would treat sign"):
+        convert(stack(conv(input_quantizer=TurnedTern())))
+
+
+def test_a_subclass_that_computes_the_same_is_packed():
+    @keras.utils.register_keras_serializable("tests")
+    class Named(Q.QuantDense):
+        def get_config(self):
+            return super().get_config()
+
+    model = stack(Named(16, **BINARY), shape=(32,))
+    convert(model, strict=True).verify(np.random.default_rng(0).normal(size=(6, 32)), model)
+
+
+def test_synchronized_batch_norm_goes_before_max_pooling():
+    norm = layers.experimental.SyncBatchNormalization(scale=False)
+    model = stack(conv(), layers.MaxPooling2D(), norm, conv(8))
+    exported = convert(model, strict=True)
+    assert operators(exported.data) == {"LceQuantize": 1, "LceBconv2d": 2, "LceBMaxPool2d": 1}
+    exported.verify(np.random.default_rng(0).normal(size=(6, 8, 8, 32)), model)
