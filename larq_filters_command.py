@@ -202,7 +202,8 @@ def _add_export(commands: Any) -> None:
         metavar="MODULE",
         action="append",
         default=[],
-        help="a Python module that registers custom layers; may be given again",
+        help="a Python module that registers custom layers, from the current folder or installed; "
+        "may be given again",
     )
     parser.set_defaults(run=_runs("export"))
 

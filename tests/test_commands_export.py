@@ -193,11 +193,35 @@ def test_a_report_takes_no_place_of_a_network(out, report, folder, tmp_path, cap
 
 @pytest.mark.usefixtures("plus_one_is_forgotten")
 def test_a_module_registers_custom_layers(folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(str(folder / "modules"))
+    monkeypatch.syspath_prepend(str(folder / "modules"))  # and takes back what is added to it
     arguments = ["--import", "plus_one", "--verify", folder / "samples.npy", "--strict"]
     assert run(folder / "custom.keras", tmp_path / "out.tflite", *arguments) == 0
     assert run(folder / "custom.keras", tmp_path / "two.tflite", "--import", "plus_two") == 1
     assert "'plus_two', ModuleNotFoundError" in capsys.readouterr().err
+
+
+def test_a_module_may_be_in_the_current_folder(folder, tmp_path):
+    """As the installed command has it: Python looks for modules where the command is, not here."""
+    command = [sys.executable, larq_filters_command.__file__, "export"]
+    command += [folder / "custom.keras", tmp_path / "out.tflite", "--import", "plus_one"]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(
+        list(map(str, command)),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+        cwd=folder / "modules",
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["./plus_one.py", "plus_one.py", "modules/plus_one", ".plus_one"])
+def test_a_module_is_given_by_its_name(name, folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert run(folder / "custom.keras", tmp_path / "out.tflite", "--import", name) == 1
+    error = capsys.readouterr().err
+    assert "--import takes the name of a module" in error and f"Received: '{name}'" in error
 
 
 def test_options_reach_the_converter(tmp_path):

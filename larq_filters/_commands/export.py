@@ -7,6 +7,7 @@ import os
 import pathlib
 import sys
 import zipfile
+from collections.abc import Sequence
 from typing import Any
 
 from larq_filters import _files, export
@@ -38,14 +39,7 @@ def _export(args: argparse.Namespace) -> None:
         folder = os.path.dirname(path) or "."
         if not (os.path.isdir(folder) and os.access(folder, os.W_OK)) or os.path.isdir(path):
             raise ValueError(f"there is no folder to write to. Received: '{path}'")
-    for name in args.imports:
-        try:
-            importlib.import_module(name)
-        except Exception as error:
-            raise ValueError(
-                "a module of --import cannot be imported. Received: "
-                f"'{name}', {type(error).__name__}: {error}"
-            ) from error
+    _import(args.imports)
     ending = pathlib.Path(args.out).suffix[1:]
     to = args.format or (ending if ending in FORMATS else "tflite")
     if to == "c" and ending != "c":
@@ -102,6 +96,25 @@ def _export(args: argparse.Namespace) -> None:
         exported.save(args.out)
     if args.report is not None:
         _files.write(args.report, (json.dumps(result, indent=2) + "\n").encode())
+
+
+def _import(names: Sequence[str]) -> None:
+    folder = os.getcwd()
+    if names and folder not in sys.path:
+        sys.path.insert(0, folder)  # where `python -m larq_filters` has it
+    for name in names:
+        if name.startswith(".") or name.endswith(".py") or os.sep in name:
+            raise ValueError(
+                "--import takes the name of a module: give it without folder and ending, and run "
+                f"the command in its folder or name this in PYTHONPATH. Received: '{name}'"
+            )
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise ValueError(
+                "a module of --import cannot be imported. Received: "
+                f"'{name}', {type(error).__name__}: {error}"
+            ) from error
 
 
 def _load(path: str) -> tf.keras.Model:
