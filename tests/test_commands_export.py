@@ -191,6 +191,35 @@ def test_a_report_takes_no_place_of_a_network(out, report, folder, tmp_path, cap
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["m.keras", "m.keras"],
+        ["m.keras", "./m.keras", "--format", "npz"],
+        ["m.keras", "link", "--format", "npz"],
+        ["m.keras", "a.tflite", "--report", "m.keras"],
+        ["m.keras", "x.npy", "--verify", "x.npy"],
+        ["m.keras", "a.tflite", "--verify", "x.npy", "--report", "x.npy"],
+        ["m.keras", "x.npy", "--format", "npz", "--int8", "x.npy"],
+        ["m.keras", "y.npy", "--format", "npz", "--int8", "x.npy", "--labels", "y.npy"],
+        ["m.keras", "a.npz", "--int8", "x.npy", "--labels", "y.npy", "--report", "y.npy"],
+        ["m.h", "m.c"],
+        ["saved", "saved/saved_model.pb"],
+    ],
+)
+def test_what_is_read_is_not_replaced(arguments, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("saved")
+    for name in ("m.keras", "m.h", "x.npy", "y.npy", "saved/saved_model.pb"):
+        (tmp_path / name).write_text(name)
+    os.symlink("m.keras", "link")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert run(*arguments) == 1
+    assert "the place of one that the command reads" in capsys.readouterr().err
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert after == before
+
+
 @pytest.mark.usefixtures("plus_one_is_forgotten")
 def test_a_module_registers_custom_layers(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(folder / "modules"))  # and takes back what is added to it
@@ -200,7 +229,15 @@ def test_a_module_registers_custom_layers(folder, tmp_path, monkeypatch, capsys)
     assert "'plus_two', ModuleNotFoundError" in capsys.readouterr().err
 
 
-def test_a_module_may_be_in_the_current_folder(folder, tmp_path):
+@pytest.mark.usefixtures("plus_one_is_forgotten")
+def test_a_module_may_be_in_the_current_folder(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(folder / "modules")
+    assert run(folder / "custom.keras", tmp_path / "out.tflite", "--import", "plus_one") == 0
+
+
+@pytest.mark.slow
+def test_a_module_may_be_in_the_current_folder_of_a_process(folder, tmp_path):
     """As the installed command has it: Python looks for modules where the command is, not here."""
     command = [sys.executable, larq_filters_command.__file__, "export"]
     command += [folder / "custom.keras", tmp_path / "out.tflite", "--import", "plus_one"]

@@ -65,6 +65,7 @@ def _export(args: argparse.Namespace) -> None:
             "--report would take the place of the network: give it a file of its own. Received: "
             f"'{args.report}' beside {' and '.join(written)}"
         )
+    _check_inputs(args, [*written, *filter(None, [args.report])])
     if to == "tflite" and args.int8:
         raise ValueError("--int8 is for --format npz or c. Received: --format tflite")
     if to != "tflite" and (args.target != "arm" or not args.pack_dense):
@@ -96,6 +97,19 @@ def _export(args: argparse.Namespace) -> None:
         exported.save(args.out)
     if args.report is not None:
         _files.write(args.report, (json.dumps(result, indent=2) + "\n").encode())
+
+
+def _check_inputs(args: argparse.Namespace, written: Sequence[str]) -> None:
+    """Refuses files that would take the place of what the command reads, or of a part of it."""
+    read = [path for path in (args.model, args.verify, args.int8, args.labels) if path]
+    for one in map(pathlib.Path, written):
+        for other in map(pathlib.Path, read):
+            file, given = one.resolve(), other.resolve()
+            if file == given or (file.exists() and given in file.parents):
+                raise ValueError(
+                    "a file would take the place of one that the command reads: give OUT and "
+                    f"--report names of their own. Received: '{one}' and '{other}'"
+                )
 
 
 def _import(names: Sequence[str]) -> None:
