@@ -230,6 +230,13 @@ ARGUMENTS = {
     "target": ({"target": "x86"}, "target is one of"),
     "type": ({"inference_input_type": "uint8"}, "inference_input_type is float32 or int8"),
     "no type": ({"inference_output_type": object()}, "inference_output_type is float32 or int8"),
+    **{
+        f"range {value}": (
+            {"experimental_default_int8_range": value},
+            "experimental_default_int8_range is a pair of finite numbers",
+        )
+        for value in ((3, -3), (2, 2), (np.nan, 3.0), (-3.0, np.inf), 3, ("a", "b"), (1, 2, 3))
+    },
     "int8": ({"inference_input_type": tf.int8}, "fake quantization"),
 }
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from larq_filters._numbers import real
 from larq_filters.export import _flatbuffer, _frozen, _graph, _lce, _model, _rewrite, _trace
 from larq_filters.export._exported import Exported
 from larq_filters.export._program import Interface
@@ -40,8 +41,8 @@ def convert(
         target: 'arm', or 'xcore', which pads with ones only.
         inference_input_type: float32, or int8 for a model with fake quantization.
         inference_output_type: Likewise; int8 for a model that ends with a real layer.
-        experimental_default_int8_range: Range of all values without fake quantization, to measure
-            the latency, not the outputs, of an int8 file.
+        experimental_default_int8_range: Range (low, high) of all values without fake quantization,
+            to measure the latency, not the outputs, of an int8 file.
 
     Returns:
         The file, and a report on each of its layers.
@@ -77,6 +78,8 @@ def convert(
             ("inference_output_type", inference_output_type),
         )
     }
+    if experimental_default_int8_range is not None:
+        _check_range(experimental_default_int8_range)
     _model.check(model)
     _model.check_lstm(model)
     _lce.load("larq_compute_engine")
@@ -114,6 +117,20 @@ def _dtype(name: str, value: Any) -> tf.DType:
     if dtype not in (tf.float32, tf.int8):
         raise ValueError(f"{name} is float32 or int8. Received: {name}={value!r}")
     return dtype
+
+
+def _check_range(given: Any) -> None:
+    """Refuses a range that would end the process in the converter."""
+    try:
+        low, high = (real("experimental_default_int8_range", value) for value in given)
+        good = -np.inf < low < high < np.inf
+    except (TypeError, ValueError):
+        good = False
+    if not good:
+        raise ValueError(
+            "experimental_default_int8_range is a pair of finite numbers, the first below the "
+            f"second. Received: experimental_default_int8_range={given!r}"
+        )
 
 
 def _check_runs(data: bytes, file: _flatbuffer.File) -> _lce.Interpreter:
