@@ -1,11 +1,12 @@
 """Converts larq models with latent weights to models without."""
 
 import dataclasses
+import warnings
 from typing import Any, NamedTuple
 
 from larq_filters import _layers, recipes
 from larq_filters._warnings import warn
-from larq_filters.optimizers import FilteredFlip
+from larq_filters.optimizers import FilteredFlip, LatentSGD
 
 import larq as lq
 import numpy as np
@@ -117,14 +118,15 @@ def continue_from_latent(model: tf.keras.Model) -> tf.keras.Model:
             "the state of loss scaling cannot be converted. Use the policy float32 or "
             "mixed_bfloat16. Received: a LossScaleOptimizer"
         )
-    recipe = recipes.recipe_of(optimizer)
-    if getattr(optimizer, "_exclude_from_weight_decay", None) or getattr(
-        optimizer, "_exclude_from_weight_decay_names", None
-    ):
-        raise ValueError(
-            "weight decay with exceptions cannot be converted. "
-            "Received: an optimizer with exclude_from_weight_decay"
+    if isinstance(optimizer, LatentSGD):
+        raise TypeError(
+            "continue_from_latent takes a model that SGD, Adam or AdamW trains as a whole. Convert "
+            "this one with to_latent_free, and train it by FilteredFlip(filter=recipes.recipe_of("
+            "optimizer).filter, real_optimizer=optimizer.real_optimizer). Received: LatentSGD"
         )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the filter does not clip")  # it is passed on
+        recipe = recipes.recipe_of(optimizer)
     recipe = dataclasses.replace(recipe, clip=_check_latent(model, _binary_kernels(model)))
 
     new_model = to_latent_free(model)

@@ -103,6 +103,12 @@ def test_loss_and_metrics_are_kept(digits, make_model):
     assert one == two and set(one) == {"loss", "accuracy"}
 
 
+@pytest.mark.filterwarnings("error:.*clip")
+def test_gradient_clipping_is_kept():
+    latent = compiled(dense(), optimizer=keras.optimizers.SGD(0.1, global_clipnorm=2.5))
+    assert continue_from_latent(latent).optimizer.global_clipnorm == 2.5
+
+
 def test_settings_of_compile_are_kept(make_model):
     latent = make_model()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -174,6 +180,11 @@ BAD = {
     "not compiled": (lambda: keras.Sequential([dense()]), ValueError, "not compiled"),
     "mixed precision": (mixed, ValueError, "LossScaleOptimizer"),
     "optimizer": (lambda: compiled(dense(), optimizer="rmsprop"), TypeError, "RMSprop"),
+    "LatentSGD": (
+        lambda: compiled(dense(), optimizer=lqf.optimizers.LatentSGD()),
+        TypeError,
+        "LatentSGD",
+    ),
     "amsgrad": (
         lambda: compiled(dense(), optimizer=keras.optimizers.Adam(amsgrad=True)),
         ValueError,

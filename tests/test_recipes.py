@@ -295,7 +295,38 @@ def test_peers_take_what_the_optimizer_takes():
     assert optimizer.clipnorm == 1.0 and float(optimizer.threshold) == np.float32(1e-6)
 
 
+def excluding(kind, **arguments):
+    optimizer = kind(0.1, **arguments)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    return optimizer
+
+
+@pytest.mark.parametrize("kind", [keras.optimizers.SGD, keras.optimizers.AdamW])
+@pytest.mark.parametrize("name", ["clipnorm", "clipvalue", "global_clipnorm"])
+def test_gradient_clipping_is_no_part_of_the_filter(name, kind):
+    optimizer = kind(0.1, weight_decay=0.25, **{name: 2.5})
+    with pytest.warns(UserWarning, match=f"give FilteredFlip the same {name}=2.5. Received: "):
+        filter = recipes.from_optimizer(optimizer)
+    assert filter == recipes.from_optimizer(kind(0.1, weight_decay=0.25))
+    flip = lqf.optimizers.FilteredFlip(filter=filter, **{name: 2.5})
+    assert getattr(flip, name) == 2.5
+
+
+def test_exceptions_from_no_weight_decay_are_none():
+    assert recipes.recipe_of(excluding(keras.optimizers.SGD)).weight_decay == 0.0
+
+
 BAD = {
+    "excluded, SGD": (
+        lambda: recipes.recipe_of(excluding(keras.optimizers.SGD, weight_decay=0.1)),
+        ValueError,
+        "exclude_from_weight_decay",
+    ),
+    "excluded, AdamW": (
+        lambda: recipes.from_optimizer(excluding(keras.optimizers.AdamW)),
+        ValueError,
+        "exclude_from_weight_decay",
+    ),
     "rate": (lambda: recipes.from_sgd(0), ValueError, "learning_rate=0"),
     "momentum": (lambda: recipes.from_sgd(0.1, 1.0), ValueError, "momentum=1.0"),
     "decay": (lambda: recipes.from_sgd(0.1, weight_decay=-1), ValueError, "weight_decay=-1.0"),
@@ -368,6 +399,7 @@ def test_sgd_as_one_object():
     assert type(optimizer) is lqf.optimizers.LatentSGD and optimizer.momentum == 0.5
     assert optimizer.nesterov and optimizer.weight_decay == 0.25
     assert float(optimizer.learning_rate) == 0.5
+    assert recipes.recipe_of(optimizer) == recipe
     for other in (
         recipes.SGD(0.1, 0.9, 1e-2, decoupled=False),
         recipes.SGD(0.1, 0.9, dampening=0.5),

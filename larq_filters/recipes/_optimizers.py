@@ -1,7 +1,9 @@
 """The recipe that a Keras optimizer follows."""
 
 from larq_filters._numbers import Schedule
+from larq_filters._warnings import warn
 from larq_filters.filters import Filter
+from larq_filters.optimizers import LatentSGD
 from larq_filters.recipes._adam import Adam
 from larq_filters.recipes._sgd import SGD
 
@@ -12,7 +14,7 @@ def recipe_of(optimizer: tf.keras.optimizers.Optimizer, *, clip: float | None = 
     """The recipe by which a Keras `SGD`, `Adam` or `AdamW` trains latent weights.
 
     Args:
-        optimizer: The optimizer, with a learning rate or a schedule of it.
+        optimizer: The optimizer, with a learning rate or a schedule of it; or a `LatentSGD`.
         clip: The bound of the latent weights; larq's `weight_clip` has 1.
 
     Returns:
@@ -20,14 +22,17 @@ def recipe_of(optimizer: tf.keras.optimizers.Optimizer, *, clip: float | None = 
 
     Raises:
         TypeError: The optimizer is another one, which may have no such filter.
-        ValueError: AMSGrad, or averaged weights.
+        ValueError: AMSGrad, averaged weights, or variables excluded from weight decay.
+
+    Warns:
+        UserWarning: The optimizer clips gradients, which is no part of the filter.
 
     Example:
         >>> lqf.recipes.recipe_of(tf.keras.optimizers.SGD(0.5, momentum=0.9)).momentum
         0.9
     """
     optimizers = tf.keras.optimizers
-    if type(optimizer) not in (optimizers.SGD, optimizers.Adam, optimizers.AdamW):
+    if type(optimizer) not in (optimizers.SGD, optimizers.Adam, optimizers.AdamW, LatentSGD):
         legacy = "legacy." if isinstance(optimizer, optimizers.legacy.Optimizer) else ""
         raise TypeError(
             "only SGD, Adam and AdamW of tf.keras.optimizers have a known filter. Train latent "
@@ -39,10 +44,23 @@ def recipe_of(optimizer: tf.keras.optimizers.Optimizer, *, clip: float | None = 
             "averages of latent weights are not a filter over gradients. Train without use_ema. "
             "Received: use_ema=True"
         )
+    weight_decay = optimizer.weight_decay or 0.0
+    if weight_decay and _has_exceptions(optimizer):
+        raise ValueError(
+            "weight decay with exceptions cannot be converted, as one filter has one weight decay. "
+            "Train without exclude_from_weight_decay. Received: an optimizer with "
+            "exclude_from_weight_decay"
+        )
+    clipping = {n: getattr(optimizer, n) for n in ("clipnorm", "clipvalue", "global_clipnorm")}
+    clipped = ", ".join(f"{n}={value:g}" for n, value in clipping.items() if value is not None)
+    if clipped:
+        warn(
+            "the filter does not clip gradients, as the optimizer does: give FilteredFlip the same "
+            f"{clipped}. Received: {type(optimizer).__name__} with {clipped}"
+        )
     rate = optimizer._learning_rate
     rate = rate if isinstance(rate, Schedule) else float(rate.numpy())
-    weight_decay = optimizer.weight_decay or 0.0
-    if type(optimizer) is optimizers.SGD:
+    if isinstance(optimizer, optimizers.SGD):
         momentum = float(optimizer.momentum)
         nesterov = bool(optimizer.nesterov) and momentum > 0.0  # without momentum, plain SGD
         return SGD(rate, momentum, weight_decay, nesterov, clip=clip)
@@ -62,6 +80,11 @@ def recipe_of(optimizer: tf.keras.optimizers.Optimizer, *, clip: float | None = 
     )
 
 
+def _has_exceptions(optimizer: tf.keras.optimizers.Optimizer) -> bool:
+    names = ("_exclude_from_weight_decay", "_exclude_from_weight_decay_names")
+    return any(getattr(optimizer, name, None) for name in names)
+
+
 def from_optimizer(
     optimizer: tf.keras.optimizers.Optimizer, *, clip: float | None = None
 ) -> Filter:
@@ -76,7 +99,10 @@ def from_optimizer(
 
     Raises:
         TypeError: The optimizer is another one, which may have no such filter.
-        ValueError: AMSGrad, or averaged weights.
+        ValueError: AMSGrad, averaged weights, or variables excluded from weight decay.
+
+    Warns:
+        UserWarning: The optimizer clips gradients, which is no part of the filter.
 
     Example:
         >>> lqf.recipes.from_optimizer(tf.keras.optimizers.SGD(0.5, weight_decay=0.25))
