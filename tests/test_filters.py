@@ -30,6 +30,7 @@ LINEAR = {  # filter, and its b and a by hand
     "IIR, first order": (F.IIR([0.2, 0.1], [2.0, -1.0]), [0.1, 0.05], [1, -0.5]),
     "IIR, ringing": (F.IIR([1, 0.4, 0.2], [1, -1.8, 0.97]), [1, 0.4, 0.2], [1, -1.8, 0.97]),
     "IIR, butter": (F.IIR(*signal.butter(5, 0.2)), *signal.butter(5, 0.2)),
+    "IIR, delayed": (F.IIR([0, 0, 0, 0, 0, 0.2], [1, -0.8]), [0, 0, 0, 0, 0, 0.2], [1, -0.8]),
     "IIR, sos": (F.IIR.from_sos(signal.butter(4, 0.3, output="sos")), *signal.butter(4, 0.3)),
     "IIR, FIR": (F.IIR([0.5, 0.3, 0.2, 0.1], [1.0]), [0.5, 0.3, 0.2, 0.1], [1]),
     "Cascade": (
@@ -104,6 +105,22 @@ def test_step_is_the_difference_equation(name, inputs):
     np.testing.assert_allclose(outputs, signal.lfilter(b, a, inputs, axis=0), atol=1e-12)
 
 
+@pytest.mark.parametrize("order", range(7))
+@pytest.mark.parametrize("delay", range(6))
+def test_leading_zeros_are_delays(delay, order):
+    rng = np.random.default_rng(order)
+    a = np.poly(rng.uniform(-0.9, 0.9, size=order)) if order else np.ones(1)
+    for b in ([1.0], rng.normal(size=3)):
+        b = [*[0.0] * delay, *b]
+        impulse = np.eye(1, 40)[0]
+        filter = F.IIR(b, a)
+        np.testing.assert_allclose(
+            filter.impulse_response(40), signal.lfilter(b, a, impulse), atol=1e-12
+        )
+        assert F.IIR.from_config(filter.get_config()) == filter
+    assert F.IIR([0, 0, 0, 1], [1, -0.9]).impulse_response(4).tolist() == [0, 0, 0, 1]
+
+
 @pytest.mark.parametrize("name", TWINS)
 def test_step_is_that_of_the_twin(name, inputs):
     outputs, _ = run(STATEFUL[name], inputs)
@@ -135,9 +152,8 @@ def test_frequency_response(name):
 @pytest.mark.parametrize("name", LINEAR)
 def test_impulse_response(name):
     filter, b, a = LINEAR[name]
-    padded = np.polymul(b, [1]), np.polymul(a, [1])
-    n = max(map(len, padded))  # dimpulse wants polynomials in z, these are in 1/z
-    b, a = (np.pad(p, (0, n - len(p))) for p in padded)
+    n = max(len(b), len(a))  # dimpulse wants polynomials in z, these are in 1/z
+    b, a = (np.pad(p, (0, n - len(p))) for p in (b, a))
     _, (expected,) = signal.dimpulse((b, a, 1), n=100)
     np.testing.assert_allclose(filter.impulse_response(100), expected[:, 0], atol=1e-12)
 
@@ -400,6 +416,7 @@ BAD = {
         "two poles at z=1",
     ),
     "a0": (lambda: F.IIR([1], [0, 1]), ValueError, "a0=0"),
+    "a0 beyond the second order": (lambda: F.IIR([1], [0, 1, 0.5, 0.1]), ValueError, "a0=0"),
     "infinite": (lambda: F.IIR([math.inf], [1]), ValueError, "inf"),
     "no coefficients": (lambda: F.IIR([], [1]), ValueError, "b=[]"),
     "third order schedule": (lambda: F.IIR([SCHEDULE], [1, 0, 0, 0.1]), ValueError, "from_sos"),

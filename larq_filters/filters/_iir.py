@@ -64,7 +64,7 @@ class IIR(Filter):
                 f"second-order sections with IIR.from_sos. Received: b={b}, a={a}"
             )
         else:
-            self._set_sections(signal.tf2sos(b, a).tolist())
+            self._set_sections(_sections(b, a))
 
     @classmethod
     def from_sos(cls, sos: Any) -> "IIR":
@@ -183,6 +183,20 @@ class IIR(Filter):
     @override
     def from_config(cls, config: Mapping[str, Any]) -> "IIR":
         return cls.from_sos(deserialize(config["sections"]))
+
+
+def _sections(b: Sequence[float], a: Sequence[float]) -> list[list[float]]:
+    """Rows of `sos`. SciPy leaves out leading zeros of b, which are delays of a step each."""
+    if a[0] == 0.0:
+        raise ValueError(f"a0 must be a number other than 0. Received: a0={a[0]}")
+    delays = next((i for i, value in enumerate(b) if value != 0.0), 0)
+    rows = signal.tf2sos(b[delays:], a).tolist()
+    for row in rows:
+        while delays and row[2] == 0.0:
+            row[:3] = [0.0, *row[:2]]
+            delays -= 1
+    one, two = [0.0, 1.0, 0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0, 0.0, 0.0]
+    return [one] * (delays % 2) + [two] * (delays // 2) + rows
 
 
 def _section(row: Sequence[Any]) -> tuple[Coefficient, ...]:
