@@ -1,6 +1,7 @@
 """Writing files as a whole."""
 
 import contextlib
+import errno
 import os
 import pathlib
 from collections.abc import Iterator
@@ -10,10 +11,14 @@ from collections.abc import Iterator
 def replaced(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """A path beside `path` to write to; it takes its place if all goes well, else nothing changes.
 
+    Of several such blocks in one another, the first file takes its place when all are written.
+
     Raises:
-        OSError: As writing does, with the name of `path`.
+        OSError: As writing does, with the name of `path`; at the start if it is a folder.
     """
     path = pathlib.Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield beside
@@ -21,7 +26,7 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
             os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError as error:
-        if error.errno is None:
+        if error.errno is None or str(error.filename or beside) != str(beside):
             raise
         raise type(error)(error.errno, error.strerror, str(path)) from error
     finally:

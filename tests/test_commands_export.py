@@ -183,6 +183,17 @@ def test_refuses_where_it_cannot_write(folder, tmp_path, capsys):
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.parametrize("out", ["a.tflite", "a.npz", "a.c"])
+def test_a_report_that_cannot_be_written_leaves_the_network(out, folder, tmp_path, capsys):
+    before = {out: "before", out.replace(".c", ".h"): "before"}
+    for name, text in before.items():
+        (tmp_path / name).write_text(text)
+    report = tmp_path / ("r" * 250)  # a name that leaves no room for one beside it
+    assert run(folder / "model.keras", tmp_path / out, "--report", report) == 1
+    assert "File name too long" in capsys.readouterr().err
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
+
+
 @pytest.mark.parametrize("out, report", [("a.npz", "a.npz"), ("a.c", "./a.c"), ("a.c", "a.h")])
 def test_a_report_takes_no_place_of_a_network(out, report, folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -172,6 +172,16 @@ def test_nothing_is_half_written(saved, tmp_path, monkeypatch):
     assert {path.read_text() for path in tmp_path.iterdir()} == {"before"}
 
 
+@pytest.mark.parametrize("folder, file", [("a.c", "a.h"), ("a.h", "a.c")])
+def test_a_folder_in_the_place_of_a_file_leaves_the_other(folder, file, saved, tmp_path):
+    (tmp_path / folder).mkdir()
+    (tmp_path / file).write_text("before")
+    with pytest.raises(IsADirectoryError, match=folder):
+        saved.packed.to_c(tmp_path / "a.c")
+    assert sorted(os.listdir(tmp_path)) == ["a.c", "a.h"]
+    assert (tmp_path / file).read_text() == "before"
+
+
 @pytest.mark.parametrize("stem", ["1net", "my-net", "int", "window", "w1", "ünet"])
 def test_names_that_c_does_not_have(stem, saved, tmp_path):
     text = "become names in C"

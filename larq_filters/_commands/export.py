@@ -1,6 +1,7 @@
 """`larq-filters export`: a saved model to a packed file, or to a C program, in build scripts."""
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -91,12 +92,14 @@ def _export(args: argparse.Namespace) -> None:
         )
         print(f"\n{verification}")
         result["verification"] = verification.to_dict()
-    if to == "c" and isinstance(exported, export.Bits):
-        exported.to_c(args.out)
-    else:
-        exported.save(args.out)
-    if args.report is not None:
-        _files.write(args.report, (json.dumps(result, indent=2) + "\n").encode())
+    with contextlib.ExitStack() as files:
+        if args.report is not None:  # written as a whole before OUT takes its place
+            report = files.enter_context(_files.replaced(args.report))
+            report.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+        if to == "c" and isinstance(exported, export.Bits):
+            exported.to_c(args.out)
+        else:
+            exported.save(args.out)
 
 
 def _check_inputs(args: argparse.Namespace, written: Sequence[str]) -> None:
