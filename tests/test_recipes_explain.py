@@ -199,6 +199,56 @@ def test_a_decaying_rate():
     assert found(r"([\d.]+) % of it is left", text) == near(100 * left)
 
 
+class Schedule(tf.keras.optimizers.schedules.LearningRateSchedule):
+    """A function as a schedule, which keeps the shapes that it is called with."""
+
+    def __init__(self, function):
+        self.function, self.shapes = function, []
+
+    def __call__(self, step):
+        self.shapes.append(tuple(tf.convert_to_tensor(step).shape))
+        return self.function(tf.cast(step, tf.float32))
+
+
+def summed(step):
+    """Of the shape of a vector, but not what each step would get alone."""
+    return tf.reshape(tf.cumsum(tf.reshape(step, [-1])), tf.shape(step))
+
+
+def by_python(step):
+    return 0.5 if step < 30 else 0.25
+
+
+SCHEDULES = {  # the first two can be given a vector of steps
+    "falling": lambda step: 0.5 / (1.0 + step),
+    "by tf.where": lambda step: tf.where(step < 30, 0.5, 0.25),
+    "by tf.cond": lambda step: tf.cond(step < 30, lambda: 0.5, lambda: 0.25),
+    "by Python": by_python,
+    "a mean": lambda step: 0.5 / (1.0 + step + tf.reduce_mean(step)),
+    "a sum of steps": lambda step: 0.5 / (1.0 + summed(step)),
+    "a constant": lambda step: tf.constant(0.5),
+}
+
+
+@pytest.mark.parametrize("decoupled", [True, False])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_that_take_a_vector_and_others(name, decoupled):
+    function = SCHEDULES[name]
+    recipe = {"momentum": 0.5, "weight_decay": 0.05, "decoupled": decoupled}
+    explanation = explain(Schedule(function), **recipe, steps=200, print_fn=None)
+    weights = simulate(np.zeros(200), 1.0, {"learning_rate": Schedule(function), **recipe})
+    assert explanation.remaining == pytest.approx(weights[-1], rel=1e-5)
+    below = np.flatnonzero(np.abs(weights) >= 0.01)[-1] + 2
+    assert explanation.forgotten_after == (below if below <= 200 else np.inf)
+    assert explanation.largest_rate == 0.5
+
+
+def test_a_schedule_is_called_once_for_all_steps():
+    schedule = Schedule(lambda step: 0.5 / (1.0 + step))
+    explain(schedule, weight_decay=0.1, steps=1000, print_fn=None)
+    assert schedule.shapes.count((1000,)) == 1 and len(schedule.shapes) < 50  # a few to compare
+
+
 def test_a_decaying_rate_without_weight_decay():
     steps = 400
     decay = tf.keras.optimizers.schedules.PolynomialDecay(0.5, steps, 0.05)

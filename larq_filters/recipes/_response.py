@@ -53,9 +53,18 @@ class Response:
             w -= rate * decay
             yield w
 
+    def _first(self, steps: int) -> np.ndarray:
+        return np.fromiter(itertools.islice(self.initial_response(), steps), "float64", steps)
+
+    def _decoupled(self) -> np.ndarray:
+        """`initial_response` where every step takes its share, in a fraction of the time."""
+        return np.cumprod(1.0 - self.rates * self.recipe.weight_decay)
+
     def remaining(self, steps: int) -> float:
         """What is left of w₀ = 1 after so many steps."""
-        if not self.recipe.coupled and not self.varies:
+        if not self.recipe.coupled:
+            if self.varies:
+                return float(self._decoupled()[int(steps) - 1])
             return (1.0 - self.rate * self.recipe.weight_decay) ** steps
         return next(itertools.islice(self.initial_response(), int(steps) - 1, None))
 
@@ -63,26 +72,28 @@ class Response:
         """The step from which on less than 1 % of w₀ is left."""
         if self.recipe.weight_decay == 0.0:
             return math.inf
+        if self.varies and not self.recipe.coupled:
+            return _below_from(self._decoupled())
         if self.varies:
-            return _below_from(self.initial_response(), self.rates.size)
+            return _below_from(self._first(self.rates.size))
         slow, fast = self.shares
         part = 1.0  # of w₀ that is in the slow stage
         if self.recipe.coupled:
             # Well past its last time below 1 %, even where both poles are the same.
             horizon = math.ceil(15.0 * max(time_constant(slow), time_constant(fast), 1.0))
             if horizon < 1e6 or fast.real < 2.0 * slow.real:
-                return _below_from(self.initial_response(), horizon)
+                return _below_from(self._first(horizon))
             part = (fast.real - 1.0 + next(self.initial_response())) / (fast - slow).real
         if slow == 1.0:
             return 1
         return math.floor(math.log(_FORGOTTEN / part) / math.log1p(-slow.real)) + 1
 
 
-def _below_from(responses: Iterator[float], steps: int) -> float:
-    """The first step from which on all responses are below 1 %, of so many."""
-    shown = enumerate(itertools.islice(responses, steps), 1)
-    last = max((step for step, response in shown if abs(response) >= _FORGOTTEN), default=0)
-    return math.inf if last == steps else last + 1
+def _below_from(responses: np.ndarray) -> float:
+    """The first step from which on all responses are below 1 %."""
+    above = np.flatnonzero(np.abs(responses) >= _FORGOTTEN)
+    last = int(above[-1]) + 1 if above.size else 0
+    return math.inf if last == responses.size else last + 1
 
 
 def time_constant(share: complex) -> float:
