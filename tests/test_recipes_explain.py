@@ -166,9 +166,21 @@ def test_dampening():
     factor = found(r"1 − d = ([\d.]+)", rows(FAST | {"dampening": 0.7})["momentum"])
     damped, free = (impulse_response(FAST | {"dampening": d}, 50) for d in (0.7, 0.0))
     np.testing.assert_allclose(damped, factor * free)
+    nothing_to_dampen = FAST | {"momentum": 0.0, "dampening": 0.7}
+    assert rows(nothing_to_dampen) == rows(FAST | {"momentum": 0.0})
 
 
-@pytest.mark.parametrize("recipe", [FAST, COUPLED, FAST | {"dampening": 0.5}], ids=str)
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        FAST,
+        COUPLED,
+        FAST | {"dampening": 0.5},
+        FAST | {"momentum": 0.0, "dampening": 0.5},
+        COUPLED | {"momentum": 0.0, "dampening": 0.5},
+    ],
+    ids=str,
+)
 def test_gradients_that_never_reach_the_clip(recipe):
     bound = found(r"Gradients below ([\d.e-]+) never", rows(recipe | {"clip": 0.5})["clipping"])
     below, above = (

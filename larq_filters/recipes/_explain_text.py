@@ -153,6 +153,7 @@ def sentences(
     """The seven hyperparameters of the paper, and what each does."""
     e, recipe = explanation, response.recipe
     decay, beta, clip = recipe.weight_decay, recipe.momentum, recipe.clip
+    dampening = recipe.dampening if beta else 0.0  # of the momentum
 
     training = f"After all {number(steps or 0)} steps"
     left = "" if e.remaining is None else f"{100.0 * abs(e.remaining):.3g} % of it is left."
@@ -236,8 +237,8 @@ def sentences(
             text += f" The filter {ringing}."
     if recipe.nesterov:
         text += f" Nesterov momentum adds a zero at β/(1+β) = {beta / (1.0 + beta):.3g}."
-    if recipe.dampening:
-        text += f" Dampening scales gradients by 1 − d = {1.0 - recipe.dampening:.3g}."
+    if dampening:
+        text += f" Dampening scales gradients by 1 − d = {1.0 - dampening:.3g}."
     yield Hyperparameter("momentum", f"β = {beta:g}", text)
 
     if clip is None:
@@ -245,7 +246,7 @@ def sentences(
     else:
         text = f"The filter saturates at ±{clip:g}: it is not linear."
         if decay > 0.0 and e.ringing_period is None and not response.varies:
-            gain = 1.0 if recipe.coupled else (1.0 - recipe.dampening) / (1.0 - beta)
+            gain = 1.0 if recipe.coupled else (1.0 - dampening) / (1.0 - beta)
             text += f" Gradients below {clip * decay / gain:.3g} never move a weight that far."
     yield Hyperparameter("clipping", "none" if clip is None else f"±{clip:g}", text)
 

@@ -110,6 +110,7 @@ def flip(weights, output, threshold=0.0):
 def keras_sgd(w, m, g, rate, momentum, weight_decay, nesterov, dampening, clip):
     """One step of SGD as Keras does it: decoupled decay, and the rate inside the momentum."""
     w = w - w * weight_decay * rate
+    dampening = dampening if momentum else 0.0  # it is of the momentum
     m = momentum * m - (1 - dampening) * rate * g
     w = w - rate * g + momentum * m if nesterov else w + m
     return (np.clip(w, -clip, clip) if clip else w), m
@@ -118,6 +119,7 @@ def keras_sgd(w, m, g, rate, momentum, weight_decay, nesterov, dampening, clip):
 def torch_sgd(w, m, g, rate, momentum, weight_decay, nesterov, dampening, clip):
     """One step of SGD as PyTorch does it after its first: coupled decay, the rate outside."""
     g = g + weight_decay * w
+    dampening = dampening if momentum else 0.0
     m = momentum * m + (1 - dampening) * g
     w = w - rate * (g + momentum * m if nesterov else m)
     return (np.clip(w, -clip, clip) if clip else w), m
