@@ -350,15 +350,6 @@ def test_says_why_not(name, digits):
     assert f"layer '{records[0].name}'" in str(error.value) and reason in str(error.value)
 
 
-def test_a_ternary_threshold_from_the_mean_of_a_batch():
-    """Which is of one sample in the file, so the model gets its samples one by one."""
-    ternary = lq.quantizers.SteTern(ternary_weight_networks=True)
-    model = stack(conv(8, input_quantizer=ternary, pad_values=0.0))
-    exported = convert(model)
-    for x in np.random.default_rng(0).normal(size=(5, 1, 8, 8, 32)):
-        assert exported.verify(x, model).outputs[0].relative < 1e-5
-
-
 def test_layers_of_equal_weights_are_told_apart(digits):
     """Each of two operators with the same weights belongs to one layer."""
     model = stack(conv(name="one"), layers.BatchNormalization(), conv(name="two"))

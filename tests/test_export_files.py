@@ -193,6 +193,27 @@ REFUSED = {
 }
 
 
+OF_A_BATCH = {
+    "ternary": lambda: lq.quantizers.SteTern(ternary_weight_networks=True),
+    "magnitude aware": lambda: lq.quantizers.MagnitudeAwareSign(),
+    "DoReFa of weights": lambda: lq.quantizers.DoReFa(2, mode="weights"),
+}
+
+
+@pytest.mark.parametrize("make", [convert, lqf.export.bits])
+@pytest.mark.parametrize("name", OF_A_BATCH)
+def test_quantizers_of_a_whole_batch_are_refused(name, make):
+    """Which of activations: outputs of a sample depend on the others."""
+    model = stack(conv(4, input_quantizer=OF_A_BATCH[name](), name="bad"), shape=(4, 4, 8))
+    x = np.random.default_rng(0).normal(size=(2, 4, 4, 8)) * np.reshape([0.1, 9.0], (2, 1, 1, 1))
+    assert not np.allclose(model.predict_on_batch(x)[:1], model.predict_on_batch(x[:1]))
+    assert_one_sentence(lambda: make(model), ValueError, "layer 'bad' with input_quantizer")
+    activation = layers.Activation(OF_A_BATCH[name](), name="bad")
+    model = stack(activation, conv(4), shape=(4, 4, 8))
+    assert_one_sentence(lambda: make(model), ValueError, "layer 'bad' with activation")
+    convert(stack(conv(4, kernel_quantizer="magnitude_aware_sign"), shape=(4, 4, 8)))
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_refuses_in_one_sentence(name):
     make, kind, text = REFUSED[name]

@@ -50,9 +50,9 @@ def convert(
     Raises:
         TypeError: `model` is not a Keras 2 model.
         ValueError: The model cannot be exported: it is not built or cannot be cloned, uses mixed
-            precision, has a shape that is not fixed, or a binary kernel that is not ± one scale per
-            output channel; or its file cannot have such a type. With `strict`, a layer was not
-            packed.
+            precision, has a shape that is not fixed, a binary kernel that is not ± one scale per
+            output channel, or a quantizer of activations that computes with the whole batch; or its
+            file cannot have such a type. With `strict`, a layer was not packed.
         ImportError: The extra `export` is not installed.
 
     Example:
@@ -81,6 +81,7 @@ def convert(
     if experimental_default_int8_range is not None:
         _check_range(experimental_default_int8_range)
     _model.check(model)
+    _model.check_quantizers(model)
     _model.check_lstm(model)
     _lce.load("larq_compute_engine")
     structure = _model.input_structure(model)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import larq as lq
 import tensorflow as tf
 
 
@@ -36,6 +37,33 @@ def check(model: Any) -> None:
                 "policy float32 and copy the weights with set_weights. Received: layer "
                 f"'{layer.name}' with policy {layer.dtype_policy.name}"
             )
+
+
+def check_quantizers(model: tf.keras.Model) -> None:
+    """Refuses activations whose quantizer computes with all samples of a batch."""
+    for layer in model._flatten_layers():
+        for attribute in ("input_quantizer", "activation"):
+            quantizer = getattr(layer, attribute, None)
+            if _is_of_a_batch(quantizer):
+                raise ValueError(
+                    "a quantizer of activations takes a mean or a maximum of the whole batch, so "
+                    "an output depends on the samples beside it, and a file has one sample: use "
+                    "one with a fixed scale or threshold, such as 'ste_sign' or 'ste_tern'. "
+                    f"Received: layer '{layer.name}' with {attribute} {type(quantizer).__name__}"
+                )
+
+
+def _is_of_a_batch(quantizer: Any) -> bool:
+    quantizers = lq.quantizers
+    return (
+        isinstance(quantizer, quantizers.MagnitudeAwareSign)
+        or (isinstance(quantizer, quantizers.SteTern) and quantizer.ternary_weight_networks)
+        or (
+            isinstance(quantizer, quantizers.DoReFa)
+            and quantizer.mode == "weights"
+            and quantizer.precision > 1  # of one bit, it is the sign
+        )
+    )
 
 
 def check_lstm(model: tf.keras.Model) -> None:

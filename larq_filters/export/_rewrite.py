@@ -176,8 +176,6 @@ def _padded(layer: Any, x: Any, inputs: Any) -> Any:
 def _ternary(quantizer: Any) -> Callable[[Any], Any]:
     def ternary(x: Any) -> Any:
         threshold = quantizer.threshold_value
-        if quantizer.ternary_weight_networks:
-            threshold = 0.7 * tf.reduce_mean(tf.abs(x))
         return tf.clip_by_value(tf.sign(x + threshold) + tf.sign(x - threshold), -1.0, 1.0)
 
     ternary.precision = quantizer.precision  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ import tensorflow as tf
 def network(model: tf.keras.Model) -> Network:
     """The network of a model, of an uncompiled clone; see `bits`."""
     _model.check(model)
+    _model.check_quantizers(model)
     structure = _model.input_structure(model)
     clone, kernels = _frozen.freeze(model, structure)
     for layer in clone._flatten_layers():
