@@ -553,6 +553,16 @@ def test_config_has_what_was_set():
 # Errors
 
 SGD = keras.optimizers.SGD
+
+
+def test_a_config_is_of_the_current_class():
+    given = {"class_name": "SGD", "config": {"learning_rate": 0.25}}
+    for config in (given, keras.optimizers.serialize(SGD(0.25))):
+        real = FilteredFlip(real_optimizer=config).real_optimizer
+        assert type(real) is SGD and float(real.learning_rate) == 0.25
+    assert given == {"class_name": "SGD", "config": {"learning_rate": 0.25}}
+
+
 BAD = {
     "alpha 0": (lambda: FilteredFlip(alpha=0), ValueError, "alpha=0"),
     "alpha 2": (lambda: FilteredFlip(alpha=2), ValueError, "alpha=2"),
@@ -637,6 +647,16 @@ BAD = {
     "itself": (lambda: FilteredFlip(real_optimizer=FilteredFlip()), TypeError, "FilteredFlip"),
     "unknown": (lambda: FilteredFlip(real_optimizer="adamm"), TypeError, "'adamm'"),
     "class": (lambda: FilteredFlip(real_optimizer=SGD), TypeError, "SGD"),
+    "arguments of an optimizer": (
+        lambda: FilteredFlip(real_optimizer=SGD(0.1).get_config()),
+        TypeError,
+        "the config that tf.keras.optimizers.serialize(optimizer) makes",
+    ),
+    "a class and no config": (
+        lambda: FilteredFlip(real_optimizer={"class_name": "SGD"}),
+        TypeError,
+        "tf.keras.optimizers.serialize",
+    ),
     "a number": (lambda: FilteredFlip(real_optimizer=0.1), TypeError, "real_optimizer=0.1"),
     "weight decay": (lambda: FilteredFlip(weight_decay=1e-4), ValueError, "weight_decay=0.0001"),
     "use_ema": (lambda: FilteredFlip(use_ema=True), ValueError, "use_ema=True"),

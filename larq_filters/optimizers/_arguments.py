@@ -198,6 +198,17 @@ def all_known(unknown: Sequence[str], number: int) -> None:
         )
 
 
+def _of_current_class(identifier: Any) -> Any:
+    """A config of one of Keras' optimizers, which is of the legacy class unless it says so."""
+    if not isinstance(identifier, Mapping):
+        return identifier
+    given = dict(identifier)
+    known = {name.lower() for name in dir(tf.keras.optimizers)}
+    if str(given.get("class_name")).lower() in known:
+        given["config"] = {"is_legacy_optimizer": False, **given["config"]}
+    return given
+
+
 def real_optimizer(identifier: Any) -> tf.keras.optimizers.Optimizer:
     """A Keras 2 optimizer, of the current class, that can train on its own."""
     way_out = "give the name, config or instance of a tf.keras optimizer, such as 'adam'"
@@ -223,8 +234,10 @@ def real_optimizer(identifier: Any) -> tf.keras.optimizers.Optimizer:
             f"Received: real_optimizer={kind.__name__}"
         )
     try:
-        optimizer = tf.keras.optimizers.get(identifier)
-    except (AttributeError, TypeError, ValueError) as error:
+        optimizer = tf.keras.optimizers.get(_of_current_class(identifier))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(identifier, Mapping):
+            way_out = "give the config that tf.keras.optimizers.serialize(optimizer) makes"
         raise TypeError(
             f"real_optimizer is not an optimizer of Keras 2: {way_out}. "
             f"Received: real_optimizer={identifier!r}"
