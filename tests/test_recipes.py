@@ -338,6 +338,19 @@ BAD = {
         "dampening=0.1",
     ),
     "too much decay": (lambda: recipes.from_sgd(2.0, weight_decay=1.0), ValueError, "at most 1"),
+    "too much decay, coupled": (
+        lambda: recipes.SGD(20.0, weight_decay=0.1, decoupled=False),
+        ValueError,
+        "Received: learning_rate=20, weight_decay=0.1",
+    ),
+    "too much decay, Adam": (
+        lambda: recipes.Adam(20.0, weight_decay=0.1),
+        ValueError,
+        "Received: learning_rate=20, weight_decay=0.1",
+    ),
+    "rate, Adam": (lambda: recipes.Adam(-1.0), ValueError, "learning_rate=-1"),
+    "clip, Adam": (lambda: recipes.from_adam(clip=0.0), ValueError, "clip=0"),
+    "epsilon, Adam": (lambda: recipes.Adam(epsilon=0.0), ValueError, "epsilon=0"),
     "amsgrad optimizer": (
         lambda: recipes.from_optimizer(keras.optimizers.Adam(amsgrad=True)),
         ValueError,

@@ -2,11 +2,18 @@
 
 import dataclasses
 
-from larq_filters._numbers import Coefficient, below_one, not_negative, times
+from larq_filters._numbers import (
+    Coefficient,
+    below_one,
+    not_negative,
+    positive,
+    rate,
+    times,
+)
 from larq_filters.filters import Cascade, Filter, Integrator, NormalizedEMA
 from larq_filters.recipes._explain_adam import explanation_of_adam
 from larq_filters.recipes._explain_text import Explained, Explanation
-from larq_filters.recipes._form import State
+from larq_filters.recipes._form import State, check_decay
 
 import numpy as np
 from typing_extensions import override
@@ -56,7 +63,12 @@ class Adam(Explained):
     epsilon_hat: bool = dataclasses.field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        not_negative("weight_decay", self.weight_decay)
+        check_decay(
+            rate("learning_rate", self.learning_rate),
+            not_negative("weight_decay", self.weight_decay),
+        )
+        if self.clip is not None:
+            positive("clip", self.clip)
         self.filter  # noqa: B018  (its parts check the rest)
 
     @property

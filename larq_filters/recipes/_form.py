@@ -32,11 +32,8 @@ class Form:
         if self.clip is not None:
             check_fields(self, clip=_numbers.positive)
         rate, decay, beta = self.learning_rate, self.weight_decay, self.momentum
-        if not isinstance(rate, Schedule) and self.decoupled and rate * decay > 1.0:
-            raise ValueError(
-                "learning_rate · weight_decay is the share of a weight that decays per step and "
-                f"must be at most 1. Received: learning_rate={rate:g}, weight_decay={decay:g}"
-            )
+        if self.decoupled or beta == 0.0:  # then they are the same
+            check_decay(rate, decay)
         if self.nesterov and (beta == 0.0 or self.dampening > 0.0):
             raise ValueError(
                 "Nesterov momentum needs a momentum and no dampening, as in Keras and PyTorch. "
@@ -144,6 +141,15 @@ class Form:
             return {"q0": u_before, "r0": u - u_before}
 
         return IIR(b, a), state
+
+
+def check_decay(rate: Coefficient, decay: float) -> None:
+    """Refuses weight decay that takes more than all of a weight away."""
+    if not isinstance(rate, Schedule) and rate * decay > 1.0:
+        raise ValueError(
+            "learning_rate · weight_decay is the share of a weight that decays per step and must "
+            f"be at most 1. Received: learning_rate={rate:g}, weight_decay={decay:g}"
+        )
 
 
 def _nesterov(beta: float, gain: float) -> IIR:
