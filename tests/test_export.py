@@ -310,6 +310,20 @@ UNPACKED = {
         "0 or 1, not ±1",
         "input_quantizer='ste_sign'",
     ),
+    "input of 1 bit, 0 or 1": (
+        lambda: stack(conv(8, input_quantizer=lq.quantizers.DoReFa(1), pad_values=0.0)),
+        {"CONV_2D": 9216},
+        "0 or 1, not ±1",
+        "input_quantizer='ste_sign'",
+    ),
+    "dense, 0 or 1": (
+        lambda: stack(
+            Q.QuantDense(8, **{**BINARY, "input_quantizer": lq.quantizers.DoReFa(1)}), shape=(64,)
+        ),
+        {"FULLY_CONNECTED": 2048},
+        "0 or 1, not ±1",
+        "input_quantizer='ste_sign'",
+    ),
     "8-bit input": (
         lambda: stack(conv(8, input_quantizer=lq.quantizers.DoReFa(8), pad_values=0.0)),
         {"CONV_2D": 9216},

@@ -6,6 +6,7 @@ Each gives layers of the clone another `call` with the same outputs. None is for
 from collections.abc import Callable
 from typing import Any
 
+from larq_filters import _layers
 from larq_filters.export import _graph, _lce
 
 import larq as lq
@@ -81,12 +82,20 @@ def is_binarized(layer: Any, inputs: Any) -> bool:
     """Whether a layer binarizes its input, or is given one that is ±1 already."""
     quantizer = getattr(layer, "input_quantizer", None)
     if quantizer is not None:
-        return getattr(quantizer, "precision", None) == 1 and not isinstance(
-            quantizer, lq.quantizers.SteHeaviside
-        )
+        return getattr(quantizer, "precision", None) == 1 and _gives_signs(quantizer)
     if inputs is None or not tf.is_symbolic_tensor(inputs):
         return False
     return _graph.is_binary_sign(_graph.source(inputs).op)
+
+
+def _gives_signs(quantizer: Any) -> bool:
+    """Whether a quantizer of one bit gives numbers of both signs, and not 0 and 1."""
+    try:
+        with tf.init_scope():  # a graph is being made
+            (negative, positive), _ = _layers.probe(quantizer, [-1.0, 1.0], rank=4)
+    except Exception:  # one of the user's own may want other shapes
+        return True
+    return bool(negative < 0.0 < positive)
 
 
 def _packed(layer: Any, pack_dense: bool) -> Callable[[Any, np.ndarray, Any], Any] | None:
