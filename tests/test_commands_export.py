@@ -183,6 +183,25 @@ def test_refuses_where_it_cannot_write(folder, tmp_path, capsys):
     assert not os.listdir(tmp_path)
 
 
+def test_refuses_a_folder_in_the_place_of_a_file(folder, tmp_path, capsys):
+    for arguments in (["."], ["out.tflite", "--report", tmp_path]):
+        out, *more = arguments
+        assert run(folder / "model.keras", tmp_path / out, *more) == 1
+        assert "a folder is in the place of a file" in capsys.readouterr().err
+    assert not os.listdir(tmp_path)
+
+
+def test_what_tensorflow_cannot_run_is_one_sentence(folder, tmp_path, capsys, monkeypatch):
+    def cannot(*args, **kwargs):
+        raise tf.errors.UnimplementedError(None, None, "first line\nsecond line")
+
+    monkeypatch.setattr(lqf.export, "convert", cannot)
+    assert run(folder / "model.keras", tmp_path / "out.tflite") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: TensorFlow cannot run the model. Received: Unimplemented")
+    assert error.count("\n") == 1 and not os.listdir(tmp_path)
+
+
 @pytest.mark.parametrize("out", ["a.tflite", "a.npz", "a.c"])
 def test_a_report_that_cannot_be_written_leaves_the_network(out, folder, tmp_path, capsys):
     before = {out: "before", out.replace(".c", ".h"): "before"}

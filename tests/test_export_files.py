@@ -147,6 +147,12 @@ def unclonable():
     return model
 
 
+def of_text():
+    text = keras.Input((4,), dtype="string", name="text")
+    lengths = layers.Lambda(lambda x: tf.cast(tf.strings.length(x), tf.float32))(text)
+    return keras.Model(text, Q.QuantDense(4, **BINARY)(lengths))
+
+
 def of_keras_3():
     return type("Model", (), {"__module__": "keras.src.models.model"})()
 
@@ -158,6 +164,7 @@ REFUSED = {
     "not built": (lambda: keras.Sequential([conv(4)]), ValueError, "has no weights yet"),
     "mixed precision": (mixed, ValueError, "not in mixed precision"),
     "dynamic": (lambda: stack(conv(4), shape=(None, None, 8)), ValueError, "fixed input shape"),
+    "text": (of_text, ValueError, "Received: input 'text' of type string"),
     "not clonable": (unclonable, ValueError, "cannot be cloned"),
     "a layer that forgets": (forgetful, ValueError, "has other outputs"),
     "no sign": (

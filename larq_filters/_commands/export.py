@@ -32,13 +32,20 @@ def run(args: argparse.Namespace) -> int:
         return _say(error, MISMATCH)
     except (ImportError, OSError, TypeError, ValueError) as error:
         return _say(error, REFUSED)
+    except tf.errors.OpError as error:
+        reason = f"{type(error).__name__}, {_shortened(str(error))}"
+        return _say(ValueError(f"TensorFlow cannot run the model. Received: {reason}"), REFUSED)
     return DONE
 
 
 def _export(args: argparse.Namespace) -> None:
     for path in filter(None, (args.out, args.report)):
         folder = os.path.dirname(path) or "."
-        if not (os.path.isdir(folder) and os.access(folder, os.W_OK)) or os.path.isdir(path):
+        if os.path.isdir(path):
+            raise ValueError(
+                f"a folder is in the place of a file: give a file's name. Received: '{path}'"
+            )
+        if not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
             raise ValueError(f"there is no folder to write to. Received: '{path}'")
     _import(args.imports)
     ending = pathlib.Path(args.out).suffix[1:]

@@ -82,7 +82,7 @@ def input_structure(model: tf.keras.Model) -> Any:
 
     Raises:
         ValueError: It is not known, as of a subclassed model with more than one argument, or a
-            shape is not fixed.
+            shape is not fixed, or a type is none of numbers.
     """
     structure = getattr(model, "_nested_inputs", model.inputs)
     if model.inputs is None:
@@ -96,6 +96,12 @@ def input_structure(model: tf.keras.Model) -> Any:
             )
         structure = arguments[0]
     for tensor in tf.nest.flatten(structure):
+        dtype = tf.as_dtype(tensor.dtype)
+        if not (dtype.is_floating or dtype.is_integer or dtype.is_bool or dtype.is_complex):
+            raise ValueError(
+                "a file takes numbers only: put what makes them of text before the model. Received:"
+                f" input '{tensor.name}' of type {dtype.name}"
+            )
         shape = tuple(tensor.shape)
         if not shape or None in shape[1:]:
             raise ValueError(
