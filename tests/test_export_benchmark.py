@@ -101,6 +101,13 @@ def test_every_interpreter_gets_the_threads(threads, monkeypatch):
     assert given == [threads] * 3
 
 
+@pytest.mark.parametrize("indirect", ["no", 1])
+def test_what_is_no_bool_is_refused(indirect):
+    exported = convert(stack(conv(4), shape=(4, 4, 8)))
+    call = lambda: lqf.export.benchmark(exported, runs=1, indirect=indirect)  # noqa: E731
+    assert_one_sentence(call, TypeError, f"indirect={indirect!r}")
+
+
 @pytest.mark.parametrize("indirect, engine", [(True, "indirect"), (False, "default")])
 def test_an_engine_that_cannot_run_the_file_is_refused(indirect, engine):
     exported = convert(stack(conv(8, pad_values=0.0), shape=(2, 2, 32)))

@@ -66,6 +66,12 @@ def test_verify_refuses_inputs_in_one_sentence(name):
     assert_one_sentence(lambda: exported.verify(x, model), ValueError, text)
 
 
+def test_verify_wants_a_model():
+    exported = convert(stack(conv(4), shape=(4, 4, 8)))
+    x = np.zeros((2, 4, 4, 8))
+    assert_one_sentence(lambda: exported.verify(x, "m.keras"), TypeError, "load_model first")
+
+
 def test_verify_counts_what_is_not_finite():
     model, x = stack(conv(4), shape=(4, 4, 8)), np.ones((2, 4, 4, 8))
     x.ravel()[[3, 5]] = np.nan, np.inf

@@ -96,6 +96,8 @@ def benchmark(
     """Times a file with its engines, and the file of floats that `plain` makes."""
     whole_number("runs", runs, least=1)
     whole_number("threads", threads, least=1)
+    if indirect is not None and not isinstance(indirect, bool | np.bool_):
+        raise TypeError(f"indirect is True, False or None. Received: indirect={indirect!r}")
     if indirect is None:
         engines = [e for e in program.engines if e != "reference"] or list(program.engines)
     else:

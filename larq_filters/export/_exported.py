@@ -6,7 +6,7 @@ from typing import Any
 
 from larq_filters import _files
 from larq_filters._warnings import warn
-from larq_filters.export import _benchmark, _verify
+from larq_filters.export import _benchmark, _model, _verify
 from larq_filters.export._benchmark import Benchmark
 from larq_filters.export._program import Interface, Program
 from larq_filters.export._report import Report
@@ -95,11 +95,13 @@ class Exported:
 
         Raises:
             Mismatch: More samples than allowed differ by more than the tolerance.
+            TypeError: `model` is not a Keras 2 model.
             ValueError: `inputs` do not fit the model.
         """
         if kernel is not None:
             _warn_of_old_name("verify(kernel=)", "verify(engine=)")
             engine = kernel
+        _model.check(model)
         return _verify.verify(
             self._program,
             model,
@@ -139,6 +141,7 @@ def benchmark(
         Medians and quartiles in milliseconds.
 
     Raises:
+        TypeError: `indirect` is not True, False or None.
         ValueError: `runs` or `threads` below 1, or an engine that cannot run the file.
 
     Example:
