@@ -111,8 +111,11 @@ def test_responses_are_both_in_one_figure():
         for label in found:
             np.testing.assert_array_equal(found[label], expected[label])
     assert axes[0].get_figure().get_suptitle() == str(it)
+    before = plt.get_fignums()
     with pytest.raises(TypeError, match="Sign is not linear"):
         plots.responses(F.Sign())
+    assert_one_sentence(lambda: plots.responses([it]), TypeError, "not a list of them")
+    assert plt.get_fignums() == before
 
 
 @pytest.mark.parametrize(
@@ -188,6 +191,9 @@ def test_state_histogram_refuses(make_small, digits):
     assert_one_sentence(histogram(model), ValueError, "Train the model first")
     model.fit(digits[0][:64], digits[1][:64], verbose=0)
     assert_one_sentence(histogram(model, ["last"]), ValueError, "no layer of this name")
+    for bins in (0, 10.5, "auto"):
+        call = lambda bins=bins: plots.state_histogram(model, bins=bins)  # noqa: E731
+        assert_one_sentence(call, ValueError, f"bins={bins!r}")
 
 
 def test_both_kernels_of_a_layer_are_shown():

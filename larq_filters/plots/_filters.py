@@ -168,6 +168,8 @@ def responses(filter: Filter) -> "Figure":
         >>> [ax.get_title() for ax in figure.axes]
         ['Impulse response', 'Frequency response']
     """
+    _labels([filter], None)
+    filter.sos  # noqa: B018  (refuses what is not linear before there is a figure)
     figure, axes = _axes.pyplot().subplots(1, 2, figsize=(8.0, 3.4), layout="constrained")
     for draw, ax in zip((impulse_response, frequency_response), axes, strict=True):
         draw(filter, ax=ax)

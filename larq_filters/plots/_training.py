@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from larq_filters import _layers
+from larq_filters._numbers import whole_number
 from larq_filters.optimizers import FilteredFlip
 from larq_filters.plots import _axes
 
@@ -90,7 +91,8 @@ def state_histogram(
 
     Raises:
         TypeError: The model is not compiled with a FilteredFlip.
-        ValueError: It has not been trained yet, or has no such layer.
+        ValueError: It has not been trained yet, or has no such layer; or `bins` is no whole number
+            from 1 on.
 
     Example:
         >>> model = tf.keras.Sequential([
@@ -102,6 +104,7 @@ def state_histogram(
         'share of weights'
     """
     layers = [layers] if isinstance(layers, str) else layers
+    bins = whole_number("bins", bins, least=1)
     optimizer = FilteredFlip.of(model)
     if optimizer is None:
         kind = type(getattr(model, "optimizer", None)).__name__
