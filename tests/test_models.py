@@ -269,6 +269,27 @@ def test_images_that_are_divided_already_are_said():
             MODELS.preprocess_cifar10(some)
 
 
+@pytest.mark.parametrize("shape", [(2, 4, 4, 1), (4, 4), (3, 4, 5), ()])
+def test_images_without_three_channels_are_refused(shape):
+    for images in (np.zeros(shape), tf.zeros(shape), np.zeros(shape).tolist()):
+        with pytest.raises(ValueError, match=r"red, green and blue.*Received: images of shape \("):
+            MODELS.preprocess_cifar10(images)
+
+
+def test_images_of_unknown_shape_are_taken():
+    image = np.arange(12.0).reshape(2, 2, 3)
+    dataset = tf.data.Dataset.from_generator(lambda: iter([image]), tf.float32)
+    (prepared,) = dataset.map(MODELS.preprocess_cifar10)
+    np.testing.assert_allclose(prepared, MODELS.preprocess_cifar10(image), rtol=1e-6)
+
+
+def test_a_file_with_the_name_of_weights_is_not_read(tmp_path, monkeypatch):
+    expected = MODELS.DigitsNet(weights="digits").get_weights()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").write_text("not weights")
+    assert_same(MODELS.DigitsNet(weights="digits").get_weights(), expected)
+
+
 def test_packed_files_that_do_not_exist():
     with pytest.raises(ValueError, match="birealnet20_cifar10, digitsnet_digits.*'imagenet'"):
         MODELS.packed_file("BiRealNet20", "imagenet")

@@ -172,7 +172,7 @@ def BiRealNet20(
         model = classifier(inputs, x, num_classes, name)
     else:
         model = tf.keras.Model(inputs, x, name=name)
-    return pretrained.load(model, weights, "birealnet20_cifar10")
+    return pretrained.load(model, weights, "birealnet20", "cifar10")
 
 
 def preprocess_cifar10(images: Any) -> Any:
@@ -185,6 +185,9 @@ def preprocess_cifar10(images: Any) -> Any:
         float32 of the same shape, an array for an array and else a tensor: (x − mean)/deviation,
         with mean and deviation of CIFAR-10's training images.
 
+    Raises:
+        ValueError: The last axis has no three channels.
+
     Warns:
         UserWarning: An array of floats has no number above 1, as if it were already divided by 255.
 
@@ -192,6 +195,12 @@ def preprocess_cifar10(images: Any) -> Any:
         >>> lqf.models.preprocess_cifar10(np.full((1, 1, 3), 255)).round(1)
         array([[[2.1, 2.1, 2.1]]], dtype=float32)
     """
+    shape = tf.TensorShape(images.shape if tf.is_tensor(images) else np.shape(images))
+    if not shape[-1:].is_compatible_with([3]):
+        raise ValueError(
+            "preprocess_cifar10 takes images with red, green and blue in the last axis: repeat the "
+            f"channel of grey ones three times. Received: images of shape {tuple(shape.as_list())}"
+        )
     if tf.is_tensor(images):
         return (tf.cast(images, tf.float32) - CIFAR10_MEAN) / CIFAR10_STD
     mean, std = np.asarray([CIFAR10_MEAN, CIFAR10_STD], "float32")

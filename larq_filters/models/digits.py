@@ -57,4 +57,4 @@ def DigitsNet(
     x = tf.keras.layers.MaxPooling2D()(batch_norm(x))
     x = batch_norm(quantizers.conv(64, 3, name="binary_2")(x))
     model = classifier(inputs, x, 10, name)
-    return pretrained.load(model, weights, "digitsnet_digits")
+    return pretrained.load(model, weights, "digitsnet", "digits")

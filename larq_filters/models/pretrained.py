@@ -23,7 +23,7 @@ def check(weights: Any, dataset: str, needs: dict[str, tuple[Any, Any]]) -> None
         dataset: The name of those that come with the package.
         needs: By argument, what the caller gave, and what those weights were trained for.
     """
-    if weights is None or _is_file(weights):
+    if weights is None or (weights != dataset and _is_file(weights)):
         return
     if (
         isinstance(weights, os.PathLike)
@@ -48,15 +48,15 @@ def check(weights: Any, dataset: str, needs: dict[str, tuple[Any, Any]]) -> None
             )
 
 
-def load(model: tf.keras.Model, weights: Any, file: str) -> tf.keras.Model:
+def load(model: tf.keras.Model, weights: Any, network: str, dataset: str) -> tf.keras.Model:
     """Gives a model, or the first layers of one, its weights, and returns it."""
     if weights is None:
         return model
-    if _is_file(weights):
+    if weights != dataset:
         model.load_weights(weights)
         return model
     values = []
-    with np.load(FOLDER / f"{file}.npz") as arrays:
+    with np.load(FOLDER / f"{network}_{dataset}.npz") as arrays:
         for i, variable in enumerate(model.weights):
             value = arrays[f"{i:03d}"]
             if value.dtype == np.uint8:
