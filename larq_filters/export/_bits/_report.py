@@ -18,7 +18,9 @@ class BitsRecord:
     """A layer with a kernel or with a sign, and what became of it.
 
     Args:
-        name: Path of the layer in the model.
+        name: Path of the layer in the model, and of a part of it where the layer has several:
+            `dense/Tensordot` on inputs of more axes than two, `dense/ste_sign` for the sign of its
+            inputs, `conv/separable_conv2d` and `conv` for the two kernels of a separable one.
         kind: 'binary' (XNOR and popcount), 'signs' (real inputs, binary weights), 'real', 'int8',
             or 'map' where there is a sign and no kernel.
         weights: Number of weights.
