@@ -230,8 +230,26 @@ SEPARABLE = {
 }
 DEPTHWISE = {"input_quantizer": "ste_sign", "depthwise_quantizer": "ste_sign"}
 
+
+@keras.utils.register_keras_serializable("tests")
+class ByComparison(lq.quantizers.NoOp):
+    """Signs that the converter does not know as such."""
+
+    def __init__(self, **kwargs):
+        super().__init__(precision=1)
+
+    def call(self, inputs):
+        return 2.0 * tf.cast(inputs >= 0.0, tf.float32) - 1.0
+
+
 # name: (model, operators, bytes in floats, in the reason, in the suggestion)
 UNPACKED = {
+    "a sign of one's own": (
+        lambda: stack(conv(8, input_quantizer=ByComparison())),
+        {"CONV_2D": 9216},
+        "the converter made",
+        "let its input quantizer act right before",
+    ),
     "depthwise": (
         lambda: stack(Q.QuantDepthwiseConv2D(3, **DEPTHWISE)),
         {"DEPTHWISE_CONV_2D": 1152},

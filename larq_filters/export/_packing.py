@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from larq_filters.export import _lce
 from larq_filters.export._flatbuffer import File, Operator
 from larq_filters.export._frozen import Kernel
-from larq_filters.export._rewrite import KINDS, computes_as
+from larq_filters.export._rewrite import KINDS, is_own
 from larq_filters.export._trace import Call
 
 import larq as lq
@@ -97,7 +97,7 @@ def reason(
             f"its scale is below {_SMALLEST_SCALE:.1e}, which the converter treats as zero",
             "scale its latent weights up",
         )
-    if isinstance(layer, KINDS) and not any(computes_as(layer, kind) for kind in KINDS):
+    if isinstance(layer, KINDS) and not any(is_own(layer, kind) for kind in KINDS):
         return (
             "its class computes something else than larq's",
             "use larq's own layer, and another layer for the rest",

@@ -53,7 +53,7 @@ def rewrite(model: tf.keras.Model, *, pack_dense: bool) -> Callable[[], None]:
     for layer in model._flatten_layers():
         if isinstance(layer.call, tf.types.experimental.PolymorphicFunction):
             change(layer, "call", layer.call.python_function)  # it may keep an earlier trace
-        if computes_as(getattr(layer, "input_quantizer", None), lq.quantizers.SteTern):
+        if _computes_as(getattr(layer, "input_quantizer", None), lq.quantizers.SteTern):
             change(layer, "input_quantizer", _ternary(layer.input_quantizer))
         packed = _packed(layer, pack_dense)
         if packed is not None:
@@ -64,18 +64,19 @@ def rewrite(model: tf.keras.Model, *, pack_dense: bool) -> Callable[[], None]:
     return restore
 
 
-def computes_as(layer: Any, kind: type) -> bool:
-    """Whether a layer is of a kind, and computes as this does: a subclass may do something else."""
+def is_own(layer: Any, kind: type) -> bool:
+    """Whether a layer's class computes as a kind: a subclass may do something else."""
 
     def methods(of: type) -> list[tuple[str, type]]:
         names = ("__call__", "call", "convolution_op")
         return [(name, part) for name in names for part in of.__mro__ if name in vars(part)]
 
-    return (
-        isinstance(layer, kind)
-        and methods(type(layer)) == methods(kind)
-        and getattr(layer.call, "__func__", None) is kind.call  # type: ignore[attr-defined]
-    )
+    return isinstance(layer, kind) and methods(type(layer)) == methods(kind)
+
+
+def _computes_as(layer: Any, kind: Any) -> bool:
+    """Whether a layer computes as a kind: neither its class nor itself has another `call`."""
+    return is_own(layer, kind) and getattr(layer.call, "__func__", None) is kind.call
 
 
 def is_binarized(layer: Any, inputs: Any) -> bool:
@@ -102,13 +103,13 @@ def _packed(layer: Any, pack_dense: bool) -> Callable[[Any, np.ndarray, Any], An
     """The rewrite of a layer with a binary kernel, if there is one."""
     if getattr(getattr(layer, "kernel", None), "precision", None) != 1:
         return None
-    if computes_as(layer, lq.layers.QuantDense):
+    if _computes_as(layer, lq.layers.QuantDense):
         return _dense if pack_dense else None
     if getattr(layer, "data_format", None) != "channels_last":
         return None
-    if computes_as(layer, lq.layers.QuantConv1D):
+    if _computes_as(layer, lq.layers.QuantConv1D):
         return _conv1d if layer.padding != "causal" and layer.groups == 1 else None
-    if computes_as(layer, lq.layers.QuantConv2D) and layer.groups > 1:
+    if _computes_as(layer, lq.layers.QuantConv2D) and layer.groups > 1:
         return _groups if layer.kernel.shape[2] % _lce.WORD else None
     return None
 
@@ -200,7 +201,7 @@ def _pools_into_norms(model: tf.keras.Model) -> list[tuple[Any, Any]]:
         if type(pool) is not tf.keras.layers.MaxPooling2D or len(pool.outbound_nodes) != 1:
             continue
         norm = pool.outbound_nodes[0].layer
-        if not any(computes_as(norm, kind) for kind in _NORMS) or not norm.built:
+        if not any(_computes_as(norm, kind) for kind in _NORMS) or not norm.built:
             continue
         alone = len(pool.inbound_nodes) == len(norm.inbound_nodes) == 1
         if alone and not any(pool.output is result for result in results) and _keeps_order(norm):
