@@ -116,7 +116,7 @@ def arguments(*given):
 @pytest.mark.parametrize("option", ["--output", "--save", "--teacher-logits"])
 def test_a_file_where_a_folder_should_be(option, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    path = tmp_path / "file" / "history.json"
+    path = tmp_path / "file" / "network.keras"
     surviving = surviving_of(monkeypatch)
     args = arguments("--output", tmp_path / "history.json", option, path)
     with pytest.raises(SystemExit, match=f"{option}: cannot write to"):
