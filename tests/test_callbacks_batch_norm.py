@@ -125,7 +125,7 @@ def test_recalibration_without_validation_says_so():
     with pytest.warns(UserWarning, match="did nothing, because fit did not validate"):
         model.fit(x, x, verbose=0, callbacks=[recalibrate])
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         model.fit(x, x, verbose=0, validation_data=(x, x), callbacks=[recalibrate])
 
 

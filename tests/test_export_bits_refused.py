@@ -213,7 +213,7 @@ def with_bad_batch_norm(index, value):
     return model
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("index, value", [(0, np.nan), (1, np.inf), (3, -1.0), (3, 0.0)])
 def test_batch_norm_that_is_not_finite_is_refused(index, value):
     model = with_bad_batch_norm(index, value)

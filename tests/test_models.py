@@ -264,7 +264,7 @@ def test_images_that_are_divided_already_are_said():
     with pytest.warns(UserWarning, match="do not divide them by 255. Received: numbers from 0"):
         MODELS.preprocess_cifar10(images / 255)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         for some in (images, images.astype("float32"), 0.0 * images, np.zeros((0, 4, 4, 3))):
             MODELS.preprocess_cifar10(some)
 

@@ -354,7 +354,8 @@ def test_an_end_that_came_too_early_is_said_after_the_epoch():
     model, said = make(), []
     model.compile(FilteredFlip(decay_steps=2, average=16), "mse")
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)
         look = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: said.append(len(caught)))
         fit(model, [swap(), look])
     assert said == [1, 1] and "To train on, compile with a new optimizer" in str(caught[0].message)

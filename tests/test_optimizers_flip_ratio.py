@@ -198,7 +198,7 @@ def test_a_ratio_that_is_not_reached_is_said():
     reached = FilteredFlip(flip_ratio=0.02)
     noise(reached, [ones(10)], 2)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         reached.finalize_variable_values([])
 
 
