@@ -25,6 +25,11 @@ KERNELS = (
     KernelNames("recurrent_kernel", "recurrent_quantizer", "recurrent_constraint"),
 )
 
+BATCH_NORMS = (
+    tf.keras.layers.BatchNormalization,
+    tf.keras.layers.experimental.SyncBatchNormalization,  # which is no subclass of it
+)
+
 
 def is_binary(variable: Any) -> bool:
     """Whether larq marked a variable as 1-bit; replicas under tf.distribute lack the mark."""

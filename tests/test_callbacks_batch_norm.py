@@ -96,6 +96,16 @@ def test_recalibration_under_a_strategy_and_of_frozen_layers(mirrored):
     assert float(batch_norm_averages(model)[2][0]) == pytest.approx(2.0, rel=1e-2)
 
 
+def test_each_of_two_replicas_averages_its_own_batches(mirrored):
+    """Both call the one layer, and one's calls are none of the other's."""
+    with mirrored.scope():
+        model = keras.Sequential([keras.layers.BatchNormalization(input_shape=(1,))])
+    batches = [np.array([[low], [low + 2.0]], "float32") for low in (1.0, 5.0, 30.0)]
+    lqf.callbacks.RecalibrateBatchNorm(batches)(model)
+    for replica in mirrored.experimental_local_results(model.layers[0].moving_mean):
+        assert float(replica.numpy()[0]) == pytest.approx(13.0, rel=1e-5)
+
+
 def test_recalibration_wants_batches():
     model = keras.Sequential([keras.layers.BatchNormalization(input_shape=(1,))])
     with pytest.raises(ValueError, match="batches=0"):

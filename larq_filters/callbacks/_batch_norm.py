@@ -8,17 +8,13 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from larq_filters import _layers
 from larq_filters._numbers import whole_number
 from larq_filters._warnings import warn
 
 import numpy as np
 import tensorflow as tf
 from typing_extensions import override
-
-_NORMS = (
-    tf.keras.layers.BatchNormalization,
-    tf.keras.layers.experimental.SyncBatchNormalization,  # which is no subclass of it
-)
 
 
 class RecalibrateBatchNorm(tf.keras.callbacks.Callback):
@@ -91,7 +87,7 @@ class RecalibrateBatchNorm(tf.keras.callbacks.Callback):
         layers = [
             layer
             for layer in model._flatten_layers()
-            if isinstance(layer, _NORMS) and layer.trainable
+            if isinstance(layer, _layers.BATCH_NORMS) and layer.trainable
         ]
         is_empty = True
         inference = tf.constant(False)  # a layer that gets a plain False has it from the model

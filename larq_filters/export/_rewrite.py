@@ -14,10 +14,6 @@ import numpy as np
 import tensorflow as tf
 
 KINDS = (lq.layers.QuantDense, lq.layers.QuantConv1D, lq.layers.QuantConv2D)
-_NORMS = (
-    tf.keras.layers.BatchNormalization,
-    tf.keras.layers.experimental.SyncBatchNormalization,
-)
 
 
 def rewrite(model: tf.keras.Model, *, pack_dense: bool) -> Callable[[], None]:
@@ -201,7 +197,7 @@ def _pools_into_norms(model: tf.keras.Model) -> list[tuple[Any, Any]]:
         if type(pool) is not tf.keras.layers.MaxPooling2D or len(pool.outbound_nodes) != 1:
             continue
         norm = pool.outbound_nodes[0].layer
-        if not any(_computes_as(norm, kind) for kind in _NORMS) or not norm.built:
+        if not any(_computes_as(norm, kind) for kind in _layers.BATCH_NORMS) or not norm.built:
             continue
         alone = len(pool.inbound_nodes) == len(norm.inbound_nodes) == 1
         if alone and not any(pool.output is result for result in results) and _keeps_order(norm):
