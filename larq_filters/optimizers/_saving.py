@@ -14,6 +14,8 @@ import numpy as np
 import tensorflow as tf
 from typing_extensions import override
 
+_NUMBERS = ("coefficients", "scheduled", "scales", "before", "gains")
+
 
 class Saving(tf.keras.optimizers.Optimizer):
     """What FilteredFlip says to Keras, and is told, when a model is saved and loaded."""
@@ -37,7 +39,7 @@ class Saving(tf.keras.optimizers.Optimizer):
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Sets all variables of the optimizer, as `load_model` does from .keras."""
         own = {name: _from_hdf5(value) for name, value in store.items()}
-        numbers = [own.pop(kind, np.array([])) for kind in self._numbers()]
+        numbers = [own.pop(kind, np.array([])) for kind in _NUMBERS]
         super().load_own_variables(own)
         if len(own) == len(self.variables):  # else nothing was loaded, and Keras says so
             names = list(self._coefficients)
@@ -45,7 +47,7 @@ class Saving(tf.keras.optimizers.Optimizer):
             self._continue_from(*({k: v for k, v in g.items() if v == v} for g in given))
 
     def _numbers(self) -> dict[str, dict[str, float]]:
-        """What `_continue_from` takes: of coefficients, by name."""
+        """What `_continue_from` takes: of all coefficients, by name."""
         self._share_rate()  # what was set since the last step
         read = tf.keras.backend.get_value
         fixed = [key for key in self._coefficients if key not in self._scales]
@@ -72,7 +74,6 @@ class Saving(tf.keras.optimizers.Optimizer):
         For trackers, which log flat numbers, each coefficient of the filter is there on its own,
         such as `filter_alpha`: of a schedule, the first value.
         """
-        self._share_rate()  # what was set since the last step
         return {
             **_flat(self._filters.coefficients),
             "name": self.name,
@@ -91,11 +92,10 @@ class Saving(tf.keras.optimizers.Optimizer):
                 self._real_optimizer, use_legacy_format=True
             ),
             "iterations": int(tf.keras.backend.get_value(self.iterations)),
+            **self._numbers(),
+            # Of these two only what was set since:
             "coefficients": self._changed_coefficients(),
-            "scheduled": self._scheduled_coefficients(),
             "scales": self._changed_scales(),
-            "before": self._last_coefficients(),
-            "gains": self._learned_gains(),
         }
 
     @classmethod
@@ -107,8 +107,7 @@ class Saving(tf.keras.optimizers.Optimizer):
         config = dict(config)
         if "iterations" in config:  # of `get_config`, which in earlier versions had no inertia
             config.setdefault("inertia", 0.0)
-        names = ("coefficients", "scheduled", "scales", "before", "gains")
-        values = [config.pop(name, {}) for name in names]
+        values = [config.pop(name, {}) for name in _NUMBERS]
         iterations = config.pop("iterations", 0)
         with tf.keras.utils.custom_object_scope(custom_objects or {}):
             for name in {"alpha", "gamma", "filter", "threshold", "flip_ratio"} & set(config):
