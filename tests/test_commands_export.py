@@ -207,7 +207,7 @@ def test_a_report_that_cannot_be_written_leaves_the_network(out, folder, tmp_pat
     before = {out: "before", out.replace(".c", ".h"): "before"}
     for name, text in before.items():
         (tmp_path / name).write_text(text)
-    report = tmp_path / ("r" * 250)  # a name that leaves no room for one beside it
+    report = tmp_path / ("r" * 255)  # the longest name, with no room for one beside it
     assert run(folder / "model.keras", tmp_path / out, "--report", report) == 1
     assert "File name too long" in capsys.readouterr().err
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
