@@ -15,7 +15,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 quickstart: .venv/$(STAMP)
 	.venv/bin/python examples/export_edge.py
 
-# What a change can break, in about 5 minutes on 2 cores; tests/README.md says what it leaves out.
+# What a change can break, in about 6 minutes on 2 cores; tests/README.md says what it leaves out.
 test: .venv/$(STAMP)
 	.venv/bin/python -m pytest -m "not slow"
 
