@@ -52,7 +52,6 @@ benchmark: .venv/$(STAMP)
 	.venv/bin/python benchmarks/bits_latency.py
 	.venv/bin/python benchmarks/fine_tuning.py
 	.venv/bin/python benchmarks/report.py
-	.venv/bin/python docs/tables.py
 
 # The pages, in build/docs/index.html; a warning is an error.
 docs: .venv/$(STAMP)

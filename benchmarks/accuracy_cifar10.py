@@ -24,10 +24,9 @@ from typing import Any
 import larq_filters as lqf
 from larq_filters import filters, recipes
 
-import report
 import tensorflow as tf
 from matplotlib import pyplot
-from support import machine
+from support import machine, results
 from support.candidates import LATENT_KERNEL, Adam, Decay, Schedule, flip, latent_sgd
 from support.examples import cifar10, surviving, training
 
@@ -86,7 +85,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=DEFAULTS["epochs"])
     parser.add_argument("--width", type=int, default=DEFAULTS["width"])
     parser.add_argument(
-        "--real-rate", type=float, default=report.REAL_RATE, help="learning rate of Adam"
+        "--real-rate", type=float, default=results.REAL_RATE, help="learning rate of Adam"
     )
     parser.add_argument("--recalibrate", type=int, metavar="BATCHES", default=0)
     parser.add_argument("--mixed-precision", choices=["mixed_float16", "mixed_bfloat16"])
@@ -98,7 +97,7 @@ def parse_arguments() -> argparse.Namespace:
     for family in args.families:
         if family not in ALL:
             parser.error(f"there is no {family}: choose from {', '.join(ALL)}")
-    if args.real_rate != report.REAL_RATE and "latent_adam" in (args.families or ALL):
+    if args.real_rate != results.REAL_RATE and "latent_adam" in (args.families or ALL):
         parser.error("latent_adam has one rate for all weights: choose other families")
     return args
 
@@ -112,7 +111,7 @@ def name(args: argparse.Namespace) -> str:
 
 def runs(args: argparse.Namespace) -> Iterator[tuple[str, float, int, str]]:
     """Family, variant, seed and name of every run: the likeliest of all families first."""
-    real = "" if args.real_rate == report.REAL_RATE else f"_real{args.real_rate:g}"
+    real = "" if args.real_rate == results.REAL_RATE else f"_real{args.real_rate:g}"
     chosen = args.families or ALL
     for seed in args.seeds:
         for number in range(args.variants):
@@ -143,7 +142,7 @@ def train(args: argparse.Namespace, family: str, variant: float, seed: int, run:
     record = surviving.begin(options)
     training.fit(options, model, data, args.epochs, "training", record)
     recipe = {"family": family, "variant": variant, "seed": seed}
-    if args.real_rate != report.REAL_RATE:
+    if args.real_rate != results.REAL_RATE:
         recipe["real_rate"] = args.real_rate
     record = {
         "recipe": recipe,
@@ -165,16 +164,16 @@ def network(args: argparse.Namespace, run: str) -> pathlib.Path:
 
 def show(name: str) -> None:
     """A table, and a picture of the same name in results/."""
-    standings = report.standings(machine.RESULTS / name)
+    standings = results.standings(results.RESULTS / name)
     real = [
-        f", real {one.real_rate:g}" if one.real_rate not in (None, report.REAL_RATE) else ""
+        f", real {one.real_rate:g}" if one.real_rate not in (None, results.REAL_RATE) else ""
         for one in standings
     ]
     print(f"{'family':<32} {'value':>6} {'test accuracy, %':>16} {'seeds':>5}")
     for more, one in zip(real, standings, strict=True):
         labels = itertools.chain([one.family + more], itertools.repeat(""))
         for label, (variant, row) in zip(labels, one.accuracies.items(), strict=False):
-            print(f"{label:<32} {variant:>6g} {report.mean(row):>16} {len(row):>5}")
+            print(f"{label:<32} {variant:>6g} {results.mean(row):>16} {len(row):>5}")
     size = (7, 0.4 * len(standings) + 1.2)
     figure, axes = pyplot.subplots(figsize=size, layout="constrained")
     for row, one in enumerate(standings):
@@ -187,14 +186,14 @@ def show(name: str) -> None:
     axes.set_xlabel("test accuracy (%); gray: other variants")
     axes.grid(axis="x", alpha=0.3)
     axes.set_title("CIFAR-10: best value of each recipe, every seed", fontsize="medium")
-    figure.savefig(machine.RESULTS / f"{name}.png", dpi=120)
+    figure.savefig(results.RESULTS / f"{name}.png", dpi=120)
     pyplot.close(figure)
 
 
 def main() -> None:
     args = parse_arguments()
     for family, variant, seed, run in [] if args.report else runs(args):
-        path = machine.RESULTS / name(args) / f"{run}.json"
+        path = results.RESULTS / name(args) / f"{run}.json"
         if not path.exists():
             print(run, flush=True)
             train(args, family, variant, seed, run)

@@ -27,9 +27,8 @@ from larq_filters import filters, recipes
 from larq_filters.optimizers import _rounding
 
 import larq as lq
-import report
 import tensorflow as tf
-from support import machine
+from support import machine, results
 from support.candidates import LATENT_KERNEL, Adam, Decay, Schedule, flip, latent_sgd
 from support.examples import cifar10, training
 
@@ -230,7 +229,7 @@ def halved(batches: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def show() -> None:
-    found = report.searched(machine.RESULTS / NAME)
+    found = results.searched(results.RESULTS / NAME)
     rows = {
         name: [
             statistics.mean(record["test_accuracy"] for record in records),
@@ -273,7 +272,7 @@ def main() -> None:
             pool.submit(run, name, seed)
             for seed in args.seeds
             for name in args.candidates or CANDIDATES
-            if not args.report and not (machine.RESULTS / NAME / f"{name}_seed{seed}.json").exists()
+            if not args.report and not (results.RESULTS / NAME / f"{name}_seed{seed}.json").exists()
         ]
         for one in runs:
             one.result()

@@ -20,10 +20,9 @@ import larq_filters as lqf
 from larq_filters import filters
 
 import larq as lq
-import report
 import tensorflow as tf
 import untuned
-from support import machine, regret, tasks
+from support import machine, regret, results, tasks
 from support.candidates import Adam, Schedule
 
 NAME, EPOCHS = "quick_search", (5, 25)
@@ -221,7 +220,7 @@ def train(idea: Idea, seed: int, epochs: tuple[int, ...]) -> dict[str, Any]:
 
 
 def read() -> dict[str, Any]:
-    path = machine.RESULTS / f"{NAME}.json"
+    path = results.RESULTS / f"{NAME}.json"
     return json.loads(path.read_text("utf-8"))["runs"] if path.exists() else {}
 
 
@@ -231,7 +230,7 @@ def show(lengths: Sequence[int]) -> None:
     for name in IDEAS:
         rows = [[*known.get((name, n), {}).values()] for n in lengths]
         if any(rows):
-            print(f"{name:34}" + "".join(f"{report.mean(row) if row else '':>14}" for row in rows))
+            print(f"{name:34}" + "".join(f"{results.mean(row) if row else '':>14}" for row in rows))
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ and tested on images that the search never saw. Run again, it goes on after the 
 import argparse
 import functools
 import json
-import math
 import pathlib
 
 import larq_filters as lqf
@@ -18,7 +17,7 @@ import larq_filters as lqf
 import numpy as np
 import tensorflow as tf
 from matplotlib import pyplot
-from support import machine
+from support import machine, results
 from support.examples import cifar10, training, tune_cifar10
 
 SPACES = {"filtered": "3 hyperparameters (FilteredFlip)", "latent": "7 (SGD on latent weights)"}
@@ -75,18 +74,6 @@ def repeat(args: argparse.Namespace, values: dict, seed: int) -> float:
     return model.evaluate(test, verbose=0, return_dict=True)["accuracy"]
 
 
-def expected_best(scores: list[float]) -> list[float]:
-    """The best of n trials, averaged over all orders in which they could have come."""
-    ranked, total = sorted(scores), len(scores)
-    return [
-        sum(
-            score * math.comb(rank, n - 1) / math.comb(total, n)  # all others of n are lower
-            for rank, score in enumerate(ranked)
-        )
-        for n in range(1, total + 1)
-    ]
-
-
 def picture(spaces: dict, path: pathlib.Path) -> None:
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for space, color in zip(spaces, ("C0", "C1"), strict=True):
@@ -94,7 +81,7 @@ def picture(spaces: dict, path: pathlib.Path) -> None:
         number = np.arange(1, len(scores) + 1)
         best = np.maximum.accumulate(scores)
         left.step(number, best, ":", where="post", color=color)
-        left.plot(number, expected_best(scores), color=color, label=SPACES[space])
+        left.plot(number, results.expected_best(scores), color=color, label=SPACES[space])
         right.plot(number / len(scores), sorted(scores), "o-", color=color, label=SPACES[space])
     left.plot([], [], ":", color="gray", label="in the order they came")
     left.plot([], [], color="gray", label="averaged over all orders")
@@ -112,7 +99,7 @@ def main() -> None:
     args = parse_arguments()
     names = ("trials", "epochs", "width", "subset", "held_out")
     settings = {key: getattr(args, key) for key in names}
-    path = machine.RESULTS / "search_budget.json"
+    path = results.RESULTS / "search_budget.json"
     record = json.loads(path.read_text("utf-8")) if path.exists() else {}
     if record.get("settings") != settings:
         record = {"settings": settings, "spaces": {space: {} for space in SPACES}}
@@ -124,19 +111,19 @@ def main() -> None:
         record["spaces"][space] = {**record["spaces"][space], "trials": trials}
         machine.write("search_budget", record)
     for number in range(args.repeats):  # in turns
-        for results in record["spaces"].values():
-            best = max(results["trials"], key=lambda trial: trial["held_out_accuracy"])
-            known = results.get("repeats", {})
+        for found in record["spaces"].values():
+            best = max(found["trials"], key=lambda trial: trial["held_out_accuracy"])
+            known = found.get("repeats", {})
             if known.get("values") != best["values"]:
                 known = {"values": best["values"], "test_accuracies": []}
             if len(known["test_accuracies"]) <= number:
                 known["test_accuracies"].append(repeat(args, best["values"], seed=2 + number))
-            results["repeats"] = known
+            found["repeats"] = known
             machine.write("search_budget", record)
     picture(record["spaces"], path.with_suffix(".png"))
-    for space, results in record["spaces"].items():
-        scores = [100 * trial["held_out_accuracy"] for trial in results["trials"]]
-        tests = [100 * value for value in results["repeats"]["test_accuracies"]]
+    for space, found in record["spaces"].items():
+        scores = [100 * trial["held_out_accuracy"] for trial in found["trials"]]
+        tests = [100 * value for value in found["repeats"]["test_accuracies"]]
         print(
             f"{space}: best of {len(scores)} trials {max(scores):.1f} %, median "
             f"{np.median(scores):.1f} %; test accuracy of the best with other seeds "

@@ -25,7 +25,7 @@ from larq_filters import recipes
 
 import tensorflow as tf
 from matplotlib import pyplot
-from support import machine, regret
+from support import machine, regret, results
 from support.candidates import LATENT_KERNEL, latent_sgd
 from support.tasks import TASKS, Task
 
@@ -151,7 +151,7 @@ def trainings(task: Task, entry: Entry) -> Iterator[tuple[int, ...]]:
 
 
 def read(name: str) -> dict[str, Any]:
-    path = machine.RESULTS / regret.NAME / f"{name}.json"
+    path = results.RESULTS / regret.NAME / f"{name}.json"
     return json.loads(path.read_text("utf-8"))["runs"] if path.exists() else {}
 
 
@@ -167,8 +167,9 @@ def report() -> None:
         for entry in ENTRIES:
             values = [[*known.get((entry, n), {}).values()] for n in lengths]
             if any(values):
-                print(f"{entry:38}" + "".join(f"{_mean(row):>14}" for row in values))
-    found = regret.regrets(machine.RESULTS)
+                cells = [results.mean(row) if row else "" for row in values]
+                print(f"{entry:38}" + "".join(f"{cell:>14}" for cell in cells))
+    found = regret.regrets(results.RESULTS)
     print(f"\n{'regret, points':38}{'mean':>8}{'worst':>8}{'cells':>8}")
     for name, cells in found.items():
         print(f"{name:38}{regret.mean(cells):>8.1f}{regret.worst(cells):>8.1f}{len(cells):>8}")
@@ -194,15 +195,8 @@ def draw(found: dict[str, dict[regret.Cell, dict[int, float]]]) -> None:
     axes.grid(axis="x", alpha=0.3)
     axes.legend(fontsize="small")
     axes.set_title("Optimizers as they come, on several tasks", fontsize="medium")
-    figure.savefig(machine.RESULTS / f"{regret.NAME}.png", dpi=120)
+    figure.savefig(results.RESULTS / f"{regret.NAME}.png", dpi=120)
     pyplot.close(figure)
-
-
-def _mean(values: list[float]) -> str:
-    if not values:
-        return ""
-    deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{deviation}"
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -219,7 +220,7 @@ def test_the_best_of_n_trials_on_average(benchmark):
     expected = [
         np.mean([max(some) for some in itertools.combinations(scores, n)]) for n in range(1, 6)
     ]
-    np.testing.assert_allclose(benchmark("search_budget").expected_best(scores), expected)
+    np.testing.assert_allclose(benchmark("support.results").expected_best(scores), expected)
 
 
 @pytest.mark.slow
@@ -257,7 +258,6 @@ def test_quick_search(tmp_path):
 
 def test_regret_is_the_distance_from_the_best_of_all(benchmark, tmp_path):
     """The best may be a mark; means are of seeds; lengths are the task's own."""
-    benchmark("support")
     regret = benchmark("support.regret")
     rows = {
         "FilteredFlip() | 2_10 epochs | seed 0": {2: 80.0, 10: 90.0},
@@ -330,26 +330,28 @@ def test_time_is_charged_to_the_callback_that_spent_it(benchmark):
 
 
 def test_every_family_has_its_row(benchmark):
-    assert benchmark("report").FAMILIES.keys() == benchmark("accuracy_cifar10").ALL.keys()
+    rows = benchmark("reports.accuracy").FAMILIES
+    assert rows.keys() == benchmark("accuracy_cifar10").ALL.keys()
 
 
 def test_every_searched_row_is_of_a_candidate(benchmark):
-    report = benchmark("report")
-    names = {name for row in (*report.SEARCHED.values(), *report.ROUNDED.values()) for name in row}
+    rows = benchmark("reports.searches")
+    names = {name for row in (*rows.SEARCHED.values(), *rows.ROUNDED.values()) for name in row}
     assert names - {None} <= benchmark("filter_search").CANDIDATES.keys()
 
 
 def test_a_cell_of_the_search_is_the_mean_of_its_runs(benchmark):
-    report = benchmark("report")
-    paths = (report.RESULTS / "filter_search").glob("cascaded_ema_squared_seed*.json")
+    paths = (FOLDER / "results" / "filter_search").glob("cascaded_ema_squared_seed*.json")
     runs = [100 * json.loads(path.read_text("utf-8"))["test_accuracy"] for path in paths]
-    row = next(line for line in report.search().splitlines() if "α = 0.01, γ = 0.1" in line)
+    lines = benchmark("reports.searches").search().splitlines()
+    row = next(line for line in lines if "α = 0.01, γ = 0.1" in line)
     expected = f"{np.mean(runs):.1f} ± {np.std(runs, ddof=1):.1f} ({len(runs)})"
-    assert row.split(" | ")[1] == expected
+    assert row.split(" | ")[1].replace("\u00a0", " ") == expected
 
 
-def test_the_readmes_tables_are_of_the_results(benchmark):
+def test_tables_of_pages_are_of_the_results(benchmark):
     report = benchmark("report")
-    text = report.README.read_text("utf-8")
-    for name, table in report.TABLES.items():
-        assert f"{report.BEGIN.format(name)}\n{table()}\n{report.END}" in text
+    pages = [path.read_text("utf-8") for path in report.PAGES]
+    assert [report.filled(page) for page in pages] == pages
+    used = re.findall(r"<!-- (\w+) by benchmarks/report.py -->", "".join(pages))
+    assert set(used) == report.TABLES.keys()

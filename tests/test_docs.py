@@ -85,24 +85,10 @@ def test_links_between_files_lead_somewhere(page):
     assert missing == []
 
 
-def test_tables_are_of_the_results():
-    tables = load("tables", ROOT / "docs" / "tables.py")
-    pages = [path.read_text("utf-8") for path in tables.PAGES]
-    assert [tables.filled(page) for page in pages] == pages
-    assert {name for name in tables.TABLES if f"<!-- {name} by" in "".join(pages)} == {
-        *tables.TABLES
-    }
-
-
-def load(name, path):
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_picture_is_drawn_from_its_record(tmp_path):
-    pictures = load("pictures", ROOT / "docs" / "pictures.py")
+    spec = importlib.util.spec_from_file_location("pictures", ROOT / "docs" / "pictures.py")
+    pictures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pictures)
     record = json.loads((ROOT / "docs" / "pictures" / "one_bit.json").read_text("utf-8"))
     y, theta = np.array(record["y"]), np.array(record["theta"])
     assert (theta == np.where(y > 0, -1, 1)).mean() > 0.99  # zeros are rounded

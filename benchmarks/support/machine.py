@@ -6,14 +6,12 @@ import pathlib
 import platform
 
 import larq_filters as lqf
+from support.results import RESULTS
 
 import larq as lq
 import numpy as np
 import tensorflow as tf
 from common import files
-
-HERE = pathlib.Path(__file__).parents[1]
-RESULTS = pathlib.Path(os.environ.get("BENCHMARK_RESULTS", HERE / "results"))
 
 
 def describe() -> dict:

@@ -1,0 +1,81 @@
+"""Trainings without tuning and without an end, and what was tried beside the default."""
+
+from reports._text import epochs, table
+
+from support import regret, results
+
+LENGTHS = ("short", "medium", "long")  # of trainings in untuned.py
+
+
+def untuned() -> str:
+    """How far optimizers at their own settings are below the best, over several tasks."""
+    rows = []
+    for name, cells in regret.regrets(results.RESULTS).items():
+        by_length = [
+            {cell: row for cell, row in cells.items() if cell.length == length}
+            for length in range(len(LENGTHS))
+        ]
+        deviation = regret.deviation(cells)
+        spread = "" if deviation is None else f" ± {deviation:.1f}"
+        rows.append(
+            [
+                regret.ROWS[name],
+                *(f"{regret.mean(some):.1f}" if some else "" for some in by_length),
+                f"{regret.mean(cells):.1f}{spread}",
+                f"{regret.worst(cells):.1f}",
+            ]
+        )
+    return table(["optimizer, not tuned", *LENGTHS, "mean", "worst"], rows)
+
+
+def untuned_tasks() -> str:
+    """Test accuracies behind these, also of the small grid: a table for each task."""
+    tables = []
+    for path in sorted((results.RESULTS / regret.NAME).glob("*.json")):
+        record = results.read(f"{regret.NAME}/{path.stem}")
+        known = regret.accuracies(record)
+        lengths = sorted({epochs for _, epochs in known})
+        rows = []
+        for name in dict.fromkeys([*regret.ROWS, *(name for name, _ in known)]):
+            values = [[*known.get((name, epochs), {}).values()] for epochs in lengths]
+            if any(values):
+                cells = [results.mean(row) if row else "" for row in values]
+                rows.append([regret.ROWS.get(name, name), *cells])
+        heads = ["test accuracy, %, after", *map(epochs, lengths)]
+        tables.append(f"{record['what']}:\n\n{table(heads, rows)}")
+    return "\n\n".join(tables)
+
+
+def without_end() -> str:
+    """What was tried beside the default of a training without an end: a table for each task."""
+    tables = []
+    for task, variants in results.read("without_end")["runs"].items():
+        lengths = list(next(iter(next(iter(variants.values())).values())))
+        rows = []
+        for name, by_seed in variants.items():
+            cells = [
+                " / ".join(
+                    results.mean([run[n][key] for run in by_seed.values()])
+                    for key in ("accuracy", "averaged")
+                )
+                for n in lengths
+            ]
+            rows.append([name, *cells, str(len(by_seed))])
+        heads = ["test accuracy, % / of averages, after", *map(epochs, lengths), "seeds"]
+        tables.append(f"{task}:\n\n{table(heads, rows)}")
+    return "\n\n".join(tables)
+
+
+def ideas() -> str:
+    """What was tried on a small task beside the default."""
+    found = results.read("quick_search")
+    known = regret.accuracies(found)
+    lengths = sorted({epochs for _, epochs in known})
+    rows = []
+    for name, what in found["what"].items():
+        values = [[*known.get((name, n), {}).values()] for n in lengths]
+        if any(values):
+            cells = [results.mean(row) if row else "" for row in values]
+            rows.append([what, *cells, str(max(map(len, values)))])
+    heads = ["test accuracy, %, after", *map(epochs, lengths), "seeds"]
+    return table(heads, rows)
