@@ -12,7 +12,6 @@ run is not done again.
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -219,14 +218,9 @@ def train(idea: Idea, seed: int, epochs: tuple[int, ...]) -> dict[str, Any]:
     return untuned.train(task, untuned.Entry(make), seed, epochs)
 
 
-def read() -> dict[str, Any]:
-    path = results.RESULTS / f"{NAME}.json"
-    return json.loads(path.read_text("utf-8"))["runs"] if path.exists() else {}
-
-
 def show(lengths: Sequence[int]) -> None:
     print(f"{'test accuracy, %, after epochs':34}" + "".join(f"{n:>14}" for n in lengths))
-    known = regret.accuracies({"runs": read()})
+    known = regret.accuracies({"runs": results.runs(NAME)})
     for name in IDEAS:
         rows = [[*known.get((name, n), {}).values()] for n in lengths]
         if any(rows):
@@ -250,12 +244,13 @@ def main() -> None:
             lengths = tuple(args.epochs)
             for epochs in [(n,) for n in lengths] if IDEAS[name].knows_end else [lengths]:
                 run = f"{name} | {'_'.join(map(str, epochs))} epochs | seed {seed}"
-                if run not in read():
+                if run not in results.runs(NAME):
                     print(run, flush=True)
                     result = train(IDEAS[name], seed, epochs)
                     what = {name: idea.what for name, idea in IDEAS.items()}
                     result["machine"] = machine.describe()
-                    machine.write(NAME, {"what": what, "runs": {**read(), run: result}})
+                    runs = {**results.runs(NAME), run: result}
+                    machine.write(NAME, {"what": what, "runs": runs})
     show(args.epochs)
 
 

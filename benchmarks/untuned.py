@@ -14,7 +14,6 @@ again.
 
 import argparse
 import dataclasses
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -150,15 +149,10 @@ def trainings(task: Task, entry: Entry) -> Iterator[tuple[int, ...]]:
     yield from [(n,) for n in task.epochs] if entry.knows_end else [task.epochs]
 
 
-def read(name: str) -> dict[str, Any]:
-    path = results.RESULTS / regret.NAME / f"{name}.json"
-    return json.loads(path.read_text("utf-8"))["runs"] if path.exists() else {}
-
-
 def report() -> None:
     """Tables, and a picture of the regrets."""
     for name, task in TASKS.items():
-        known = regret.accuracies({"runs": read(name)})
+        known = regret.accuracies({"runs": results.runs(f"{regret.NAME}/{name}")})
         lengths = [n for n in task.epochs if any(epochs == n for _, epochs in known)]
         if lengths:
             print(f"\n{name}: {task.what}")
@@ -229,18 +223,18 @@ def main() -> None:
     args = parse_arguments()
     for seed in range(args.seeds if not args.report else 0):
         for name in args.tasks or TASKS:
-            task = TASKS[name]
+            task, path = TASKS[name], f"{regret.NAME}/{name}"
             if args.epochs:
                 task = dataclasses.replace(task, epochs=tuple(args.epochs))
             for key, entry in chosen(args).items():
                 for epochs in trainings(task, entry):
                     run = f"{key} | {'_'.join(map(str, epochs))} epochs | seed {seed}"
-                    if run not in read(name):
+                    if run not in results.runs(path):
                         print(name, run, flush=True)
                         result = train(task, entry, seed, epochs)
-                        runs = {**read(name), run: result}  # another process may have added some
+                        runs = {**results.runs(path), run: result}  # another process may add some
                         record = {"what": task.what, "epochs": TASKS[name].epochs, "runs": runs}
-                        machine.write(f"{regret.NAME}/{name}", record)
+                        machine.write(path, record)
     report()
 
 

@@ -18,6 +18,11 @@ def read(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
 
 
+def runs(name: str) -> dict[str, Any]:
+    """The runs, by name, of a benchmark that trains only what has no result yet."""
+    return read(name)["runs"] if (RESULTS / f"{name}.json").exists() else {}
+
+
 @dataclasses.dataclass
 class Standing:
     """Final test accuracies in percent, of all seeds, by variant, the best one first."""
