@@ -167,7 +167,8 @@ def report() -> None:
     print(f"\n{'regret, points':38}{'mean':>8}{'worst':>8}{'cells':>8}")
     for name, cells in found.items():
         print(f"{name:38}{regret.mean(cells):>8.1f}{regret.worst(cells):>8.1f}{len(cells):>8}")
-    draw(found)
+    if found:
+        draw(found)
 
 
 def draw(found: dict[str, dict[regret.Cell, dict[int, float]]]) -> None:
