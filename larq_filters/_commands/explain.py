@@ -68,10 +68,10 @@ def _steps(args: argparse.Namespace) -> int | None:
             f"--epochs needs --steps-per-epoch. Received: --epochs {args.epochs:g} alone"
         )
     steps = args.epochs * args.steps_per_epoch
-    if not math.isfinite(steps):
+    if not 1.0 <= steps < math.inf:
         raise ValueError(
-            "--epochs and --steps-per-epoch are finite. Received: "
-            f"--epochs {args.epochs:g} --steps-per-epoch {args.steps_per_epoch:g}"
+            "--epochs times --steps-per-epoch is the number of steps: from 1 on, and finite. "
+            f"Received: --epochs {args.epochs:g} --steps-per-epoch {args.steps_per_epoch:g}"
         )
     return round(steps)
 
