@@ -19,7 +19,8 @@ TABLES: dict[str, Callable[[], str]] = {
     for table in (
         *(accuracy.front, accuracy.accuracy, accuracy.long_trainings, accuracy.pretrained),
         *(searches.search, searches.by_steps, searches.decays, searches.budget),
-        *(untuned.untuned, untuned.untuned_tasks, untuned.without_end, untuned.ideas),
+        *(untuned.untuned, untuned.left_by_fit, untuned.untuned_tasks),
+        *(untuned.without_end, untuned.ideas),
         *(life.inertia, life.events, life.recalibrated, life.flips),
         *(speed.speed, speed.latency),
     )

@@ -98,7 +98,10 @@ ENTRIES = {
 
 
 class Look(tf.keras.callbacks.Callback):
-    """Test accuracy after some epochs: as it is, recalibrated, and of averages if there are any."""
+    """Test accuracy after some epochs: as it is, and as "accuracy" with batch norm recalibrated.
+
+    If the optimizer keeps averages, the latter is theirs, and "averages" is as `fit` leaves them.
+    """
 
     def __init__(self, epochs: tuple[int, ...], train: Any, test: Any) -> None:
         super().__init__()
@@ -121,6 +124,7 @@ class Look(tf.keras.callbacks.Callback):
         optimizer = FilteredFlip.of(self.model)
         if optimizer is not None and optimizer.has_averages:
             optimizer.put_averages(self.model.trainable_variables)
+            row["averages"] = self.accuracy()
         self.recalibrate(self.model)
         row["accuracy"] = self.accuracy()
         for weight, value in zip(self.model.weights, kept, strict=True):

@@ -285,6 +285,39 @@ def test_regret_is_the_distance_from_the_best_of_all(benchmark, tmp_path):
     assert regret.deviation(found["Diode"]) is None
 
 
+def test_what_fit_leaves_is_of_tasks_where_averages_were_looked_at(
+    benchmark, monkeypatch, tmp_path
+):
+    reports, results = benchmark("reports.untuned"), benchmark("support.results")
+    (tmp_path / "untuned").mkdir()
+
+    def write(task, shift, **more):
+        def run(value, **rest):
+            rows = {n: {"as_it_is": value + n, "accuracy": value + n + 1.0, **rest} for n in (2, 4)}
+            return {"seen": rows}
+
+        rest = "2_4 epochs | seed"
+        runs = {f"FilteredFlip() | {rest} {s}": run(shift + 2.0 * s) for s in (0, 1)}
+        runs[f"FilteredFlip(average=16) | {rest} 0"] = run(shift, **more)
+        runs[f"FilteredFlip(decay_steps) | {rest} 0"] = run(shift + 9.0)
+        record = {"epochs": [2, 4], "runs": runs}
+        (tmp_path / "untuned" / f"{task}.json").write_text(json.dumps(record))
+
+    write("digits", 50.0, averages=55.0)
+    write("words", 70.0, averages=75.0)
+    write("mnist", 0.0)
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    monkeypatch.setattr(reports, "LENGTHS", ("short", "long"))
+    lines = reports.left_by_fit().replace("\u00a0", " ").splitlines()
+    assert [line.split(" | ")[1:] for line in lines[2:]] == [
+        ["62.0", "64.0 |"],
+        ["64.0 ± 1.4", "66.0 ± 1.4 |"],
+        ["65.0", "65.0 |"],
+        ["63.0", "65.0 |"],
+        ["71.0", "73.0 |"],
+    ]
+
+
 def test_a_trained_network_is_shown_with_the_command_that_trains_it(benchmark, monkeypatch):
     pretrained, accuracy = benchmark("pretrained"), benchmark("accuracy_cifar10")
     records = sorted((FOLDER / "results").glob("accuracy_cifar10*/*.json"))

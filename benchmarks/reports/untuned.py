@@ -1,10 +1,20 @@
 """Trainings without tuning and without an end, and what was tried beside the default."""
 
+import statistics
+
 from reports._text import epochs, table
 
 from support import regret, results
 
 LENGTHS = ("short", "medium", "long")  # of trainings in untuned.py
+LEFT = (  # what a table calls it, its name in the results, and which of its accuracies
+    # Averages do not change the training: its weights are those of a training without them.
+    ("`FilteredFlip()`", "FilteredFlip(average=16)", "as_it_is"),
+    ("the same with `RecalibrateBatchNorm`", "FilteredFlip()", "accuracy"),
+    ("`FilteredFlip(average=16)`", "FilteredFlip(average=16)", "averages"),
+    ("the same with `SwapAverages`", "FilteredFlip(average=16)", "accuracy"),
+    ("`FilteredFlip(decay_steps=...)`", "FilteredFlip(decay_steps)", "as_it_is"),
+)
 
 
 def untuned() -> str:
@@ -26,6 +36,26 @@ def untuned() -> str:
             ]
         )
     return table(["optimizer, not tuned", *LENGTHS, "mean", "worst"], rows)
+
+
+def left_by_fit() -> str:
+    """What is in the model when `fit` ends, with and without averages and callbacks."""
+    paths = sorted((results.RESULTS / regret.NAME).glob("*.json"))
+    records = [results.read(f"{regret.NAME}/{path.stem}") for path in paths]
+    records = [record for record in records if regret.accuracies(record, "averages")]
+    rows = []
+    for what, name, kind in LEFT if records else ():
+        cells = []
+        for length in range(len(LENGTHS)):
+            tasks = [
+                regret.accuracies(record, kind)[name, record["epochs"][length]]
+                for record in records
+            ]
+            seeds = sorted(set.intersection(*map(set, tasks)))
+            means = [statistics.mean(task[seed] for task in tasks) for seed in seeds]
+            cells.append(results.mean(means))
+        rows.append([what, *cells])
+    return table(["test accuracy when `fit` ends, %", *LENGTHS], rows)
 
 
 def untuned_tasks() -> str:

@@ -28,14 +28,22 @@ class Cell(NamedTuple):
     """Its place among the lengths of the task: 0 is the shortest."""
 
 
-def accuracies(record: Mapping[str, Any]) -> dict[tuple[str, int], dict[int, float]]:
-    """Of a task's file, by optimizer and epochs: test accuracy in percent by seed."""
+def accuracies(
+    record: Mapping[str, Any], kind: str = "accuracy"
+) -> dict[tuple[str, int], dict[int, float]]:
+    """Of a task's file, by optimizer and epochs: test accuracy in percent by seed.
+
+    Args:
+        record: The file.
+        kind: Of the network with batch norm recalibrated; or another one that untuned.py looks at.
+    """
     found: dict[tuple[str, int], dict[int, float]] = {}
     for run, result in record["runs"].items():
         name, _, seed = run.split(" | ")
         for epochs, row in result["seen"].items():
-            by_seed = found.setdefault((name, int(epochs)), {})
-            by_seed[int(seed.removeprefix("seed "))] = row["accuracy"]
+            if kind in row:
+                by_seed = found.setdefault((name, int(epochs)), {})
+                by_seed[int(seed.removeprefix("seed "))] = row[kind]
     return found
 
 
