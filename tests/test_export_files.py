@@ -228,6 +228,10 @@ def test_refuses_in_one_sentence(name):
     assert_one_sentence(lambda: convert(model), kind, text)
 
 
+def test_bits_refuse_a_layer_that_forgets():
+    assert_one_sentence(lambda: lqf.export.bits(forgetful()), ValueError, "has other outputs")
+
+
 BETWEEN = {
     "nothing": lambda: [],
     "PReLU": lambda: [layers.PReLU(shared_axes=[1, 2])],
@@ -410,7 +414,7 @@ def test_operators_of_a_layer_whose_weights_are_not_in_the_file():
     file = types.SimpleNamespace(operators=[one, two, other])
     assert lqf.export._packing.unmatched(file, call) == [two]
     model = stack(conv(8, padding="valid", pad_values=0.0))  # which pads nothing, for any target
-    _, (kernel,) = lqf.export._frozen.freeze(model, model.inputs)
+    _, (kernel,) = lqf.export._frozen.freeze(model)
     known = lqf.export._trace.Call(["model/q"], binarized=True)
     for emitted, made in (([one], "MUL"), ([], "another operator")):
         reason, _ = lqf.export._packing.reason(

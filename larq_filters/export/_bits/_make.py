@@ -15,11 +15,13 @@ def network(model: tf.keras.Model) -> Network:
     _model.check(model)
     _model.check_quantizers(model)
     structure = _model.input_structure(model)
-    clone, kernels = _frozen.freeze(model, structure)
+    clone, kernels = _frozen.freeze(model)
     for layer in clone._flatten_layers():
         _open(layer)
     traced = _trace.trace(clone, kernels, structure)
     made = _build.build(Graph(traced, kernels))
+    # Not before: what is refused may not run on this processor, such as channels that come first.
+    _frozen.check_clone(model, clone, structure)
     for name, array in made.arrays.items():
         check_finite(made.steps[int(name[1 : name.index(".")])].name, [array])
     return made
