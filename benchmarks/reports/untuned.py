@@ -7,6 +7,7 @@ from reports._text import epochs, table
 from support import regret, results
 
 LENGTHS = ("short", "medium", "long")  # of trainings in untuned.py
+DEEPEST = "cifar10_small"  # of the tasks with rows of averages as `fit` leaves them
 LEFT = (  # what a table calls it, its name in the results, and which of its accuracies
     # Averages do not change the training: its weights are those of a training without them.
     ("`FilteredFlip()`", "FilteredFlip(average=16)", "as_it_is"),
@@ -41,21 +42,28 @@ def untuned() -> str:
 def left_by_fit() -> str:
     """What is in the model when `fit` ends, with and without averages and callbacks."""
     paths = sorted((results.RESULTS / regret.NAME).glob("*.json"))
-    records = [results.read(f"{regret.NAME}/{path.stem}") for path in paths]
-    records = [record for record in records if regret.accuracies(record, "averages")]
+    records = {path.stem: results.read(f"{regret.NAME}/{path.stem}") for path in paths}
+    records = {
+        task: record for task, record in records.items() if regret.accuracies(record, "averages")
+    }
+    columns = [(length, [*records]) for length in range(len(LENGTHS))]
+    heads = [*LENGTHS]
+    if DEEPEST in records:
+        columns.append((len(LENGTHS) - 1, [DEEPEST]))
+        heads.append("the deepest network alone, long")
     rows = []
     for what, name, kind in LEFT if records else ():
         cells = []
-        for length in range(len(LENGTHS)):
-            tasks = [
-                regret.accuracies(record, kind)[name, record["epochs"][length]]
-                for record in records
+        for length, tasks in columns:
+            values = [
+                regret.accuracies(records[task], kind)[name, records[task]["epochs"][length]]
+                for task in tasks
             ]
-            seeds = sorted(set.intersection(*map(set, tasks)))
-            means = [statistics.mean(task[seed] for task in tasks) for seed in seeds]
+            seeds = sorted(set.intersection(*map(set, values)))
+            means = [statistics.mean(by_seed[seed] for by_seed in values) for seed in seeds]
             cells.append(results.mean(means))
         rows.append([what, *cells])
-    return table(["test accuracy when `fit` ends, %", *LENGTHS], rows)
+    return table(["test accuracy when `fit` ends, %", *heads], rows)
 
 
 def untuned_tasks() -> str:
