@@ -121,6 +121,25 @@ class Forgetful(Remembering):
         return {**new, "n": (state["n"] + 1.0) * same, "s": tf.sign(y)}, y
 
 
+class Voted(Own):
+    """The weight in training is the sign of an average of the bits that CascadedEMA asks for.
+
+    As averages have c/(t + c) for the newest, but batch norm and gradients see them.
+    """
+
+    slots, tunable = ("m", "y", "x"), ("alpha", "newest")
+
+    def __init__(self, c: int) -> None:
+        decay = tf.keras.optimizers.schedules.InverseTimeDecay
+        object.__setattr__(self, "alpha", decay(ALPHA, 200, 1.0))  # FilteredFlip's without an end
+        object.__setattr__(self, "newest", decay(1.0, c, 1.0))
+
+    def step(self, state: Any, x: Any, coefficients: Any) -> tuple[dict[str, Any], Any]:
+        new, y = super().step(state, x, coefficients)
+        votes = state["x"] + coefficients["newest"] * (tf.sign(y) - state["x"])
+        return {**new, "x": votes}, votes
+
+
 @tf.custom_gradient
 def reste(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
     """The sign of an activation, with the gradient of |x|^½ (ReSTE, o = 2), cut off at 0.1, 1.5."""
@@ -198,6 +217,9 @@ IDEAS = {
         "the same, c = 16, warm restarts of α after 1, 3, 7, 15 ... epochs",
         average=16,
         alpha=tf.keras.optimizers.schedules.CosineDecayRestarts(ALPHA, STEPS),
+    ),
+    "voted": endless(
+        "without an end, weights are the sign of such averages, c = 16", filter=Voted(16)
     ),
     "forgetful": Idea("α up to 3 times as large for silent bits", lambda n: Forgetful(alpha(n))),
 }
