@@ -74,7 +74,8 @@ def untuned_tasks() -> str:
         known = regret.accuracies(record)
         lengths = sorted({epochs for _, epochs in known})
         rows = []
-        for name in dict.fromkeys([*regret.ROWS, *(name for name, _ in known)]):
+        grid = {name for name, _ in known} - set(regret.ROWS)
+        for name in [*regret.ROWS, *sorted(grid, key=str.casefold)]:
             values = [[*known.get((name, epochs), {}).values()] for epochs in lengths]
             if any(values):
                 cells = [results.mean(row) if row else "" for row in values]
