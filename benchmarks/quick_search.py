@@ -6,8 +6,8 @@
 
 The task is `words` of untuned.py, a convolutional network that tells the language of a word. Most
 know their end: α decays as a square and the learning rate of Adam for real weights linearly. Those
-without an end are looked at with their averages in place. Batch norm is recalibrated. A finished
-run is not done again.
+that keep averages are looked at with these in place. Batch norm is recalibrated. A finished run is
+not done again.
 """
 
 import argparse

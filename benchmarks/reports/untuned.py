@@ -1,6 +1,7 @@
 """Trainings without tuning and without an end, and what was tried beside the default."""
 
 import statistics
+from typing import Any
 
 from reports._text import epochs, table
 
@@ -16,6 +17,12 @@ LEFT = (  # what a table calls it, its name in the results, and which of its acc
     ("the same with `SwapAverages`", "FilteredFlip(average=16)", "accuracy"),
     ("`FilteredFlip(decay_steps=...)`", "FilteredFlip(decay_steps)", "as_it_is"),
 )
+
+
+def _records() -> dict[str, dict[str, Any]]:
+    """The files of untuned.py, by task."""
+    paths = sorted((results.RESULTS / regret.NAME).glob("*.json"))
+    return {path.stem: results.read(f"{regret.NAME}/{path.stem}") for path in paths}
 
 
 def untuned() -> str:
@@ -41,10 +48,8 @@ def untuned() -> str:
 
 def left_by_fit() -> str:
     """What is in the model when `fit` ends, with and without averages and callbacks."""
-    paths = sorted((results.RESULTS / regret.NAME).glob("*.json"))
-    records = {path.stem: results.read(f"{regret.NAME}/{path.stem}") for path in paths}
     records = {
-        task: record for task, record in records.items() if regret.accuracies(record, "averages")
+        task: record for task, record in _records().items() if regret.accuracies(record, "averages")
     }
     columns = [(length, [*records]) for length in range(len(LENGTHS))]
     heads = [*LENGTHS]
@@ -69,8 +74,7 @@ def left_by_fit() -> str:
 def untuned_tasks() -> str:
     """Test accuracies behind these, also of the small grid: a table for each task."""
     tables = []
-    for path in sorted((results.RESULTS / regret.NAME).glob("*.json")):
-        record = results.read(f"{regret.NAME}/{path.stem}")
+    for record in _records().values():
         known = regret.accuracies(record)
         lengths = sorted({epochs for _, epochs in known})
         rows = []
