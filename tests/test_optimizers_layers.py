@@ -183,6 +183,22 @@ def test_a_learning_rate_that_begins_anew_leaves_other_layers_as_they_are(two):
     assert values == [0.125, 0.25]
 
 
+def test_a_rate_that_was_set_after_the_last_step_is_in_the_checkpoint(two, tmp_path):
+    """As by ReduceLROnPlateau before BackupAndRestore."""
+    variables, gradients = two
+    make = lambda: FilteredFlip(filter={"first": F.EMA(0.1), "second": F.EMA(decay(0.2))})  # noqa: E731
+    one, other = make(), make()
+    list(train(one, variables, gradients[:2]))
+    one.learning_rate = 0.01
+    path = tf.train.Checkpoint(optimizer=one).write(str(tmp_path / "checkpoint"))
+    other.build(variables)
+    tf.train.Checkpoint(optimizer=other).read(path)
+    assert float(other.learning_rate) == pytest.approx(0.01)
+    list(train(other, variables, gradients[2:3]))
+    values = [float(other.coefficients[k]) for k in ("first/alpha", "second/alpha")]
+    np.testing.assert_allclose(values, [0.01, 0.02], rtol=0.03)  # the second decays
+
+
 @pytest.mark.parametrize("reads", [True, False])
 def test_the_learning_rate_of_a_restored_checkpoint(reads, two, tmp_path):
     """Is that of its last step, and setting it scales the filters from there."""

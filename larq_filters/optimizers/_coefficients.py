@@ -39,6 +39,7 @@ class Coefficients:
     _full: Mapping[str, tf.Variable] = {}  # of it, where α cannot grow
     _filters: Partition
     _no_dependency: Callable[[Any], Any]  # of TensorFlow: hides a value from checkpoints
+    _distribution_strategy: Any
 
     def _create_coefficients(self, given: Mapping[str, Coefficient]) -> None:
         dtype = tf.keras.backend.floatx()
@@ -64,9 +65,8 @@ class Coefficients:
             )
             limited = {key: _settable.make(f"{key}_outside", 0.0, dtype) for key in given}
             self._outside = self._no_dependency(limited)  # the last value that had to be limited
-            rates = {key: values[key] for key in self._rates().values()}
-            if len(rates) > 1:
-                self._shared = self._no_dependency(SharedRate(rates, dtype))
+            if len(self._rates()) > 1:
+                self._shared = self._no_dependency(SharedRate(self._rate_variables, dtype))
             if RATIO in given:
                 self._feedback = self._no_dependency(Feedback(self._filters, given))
                 self._gains = self._feedback.gains
@@ -76,7 +76,6 @@ class Coefficients:
             self._unsettable = self._no_dependency(_settable.constant(1.0, _NO_RATE))
 
     def _follow_schedules(self) -> None:
-        self._share_rate()
         for key, given in self._given.items():
             variable, limit = self._coefficients[key], _settable.limit(key)
             if isinstance(given, Schedule):
@@ -93,27 +92,23 @@ class Coefficients:
                 self._outside[key].assign(tf.where(limited != value, value, self._outside[key]))
                 value = limited
             _settable.write(variable, value)
-            if key in self._marks:
-                self._marks[key].assign(0.0)
         if self._feedback is not None:
             for key, alpha in self._feedback.alphas(self._coefficients[RATIO]):
                 _settable.write(self._coefficients[key], alpha)
         self._tell_rate()
 
     def _tell_rate(self) -> None:
-        key = self._rate_key()
-        if self._shared is not None and key is not None:
-            self._shared.tell(self._coefficients[key])
-
-    def _share_rate(self) -> None:
         if self._shared is not None:
-            self._shared.share(self._coefficients, list(self._rates().values()))
+            self._shared.tell()
 
     def _scheduled(self, key: str, schedule: Schedule, variable: tf.Variable) -> tf.Tensor:
         """The schedule's value, scaled by what the coefficient was set to since the last step."""
         scale, is_set, now = self._scale(key, schedule, variable)
-        self._scales[key].assign(scale)
         is_free = is_set & (now == 0.0)  # nothing to scale: set for this step, and until there is
+        self._marks[key].assign(tf.cast(is_free, self._marks[key].dtype))
+        with tf.control_dependencies([tf.convert_to_tensor(self._marks[key])]):
+            self._scales[key].assign(scale)
+            scale = tf.identity(scale)
         value = tf.where(is_free, variable, scale * now)
         limit = _settable.limit(key)
         if limit is not None:  # what was set out of range is said; its scale is in range
@@ -132,6 +127,8 @@ class Coefficients:
             for steps in (self.iterations, tf.maximum(self.iterations - 1, 0))
         )
         scale, value = tf.convert_to_tensor(self._scales[key]), tf.convert_to_tensor(variable)
+        with tf.control_dependencies([value]):
+            mark = tf.convert_to_tensor(self._marks[key])
         # Whichever of several replicas came first, and after loading, these are its own values.
         own = [self._written[key], scale * before, scale * now]
         limit = _settable.limit(key)
@@ -139,7 +136,13 @@ class Coefficients:
             own += [tf.clip_by_value(one, 0.0, limit) for one in own]
         is_number = ~tf.math.is_nan(value)
         is_other = tf.reduce_all([tf.abs(value - one) > 1e-6 * tf.abs(one) for one in own])
-        is_set = is_other | (self._marks[key] > 0.0)  # restored values are not marked
+        # Restored values are not marked. Workers that do not wait for each other read each other's
+        # values, so after the first step only marks tell: a worker takes the mark away before it
+        # writes a value, and reads the mark after the value.
+        strategy = tf.distribute.ParameterServerStrategy
+        if isinstance(self._distribution_strategy, strategy):
+            is_other &= mark < 0.0
+        is_set = is_other | (mark > 0.0)
         if limit is not None:
             value = tf.clip_by_value(value, 0.0, limit)
         set_to = tf.math.divide_no_nan(value, now)
@@ -181,7 +184,7 @@ class Coefficients:
             return self._unsettable
         if self._shared is None:
             return self._coefficients[key]
-        if tf.executing_eagerly() and not self._shared.is_set():
+        if tf.executing_eagerly():
             self._tell_rate()  # a checkpoint may have been restored
         return self._shared.variable
 
@@ -208,6 +211,9 @@ class Coefficients:
 
     def _rate_key(self) -> str | None:
         return next(iter(self._rates().values()), None)
+
+    def _rate_variables(self) -> dict[str, tf.Variable]:
+        return {key: self._coefficients[key] for key in self._rates().values()}
 
     def _rates(self) -> dict[str, str]:
         """The coefficient of each filter that is its learning rate, by the filter's label."""

@@ -48,7 +48,6 @@ class Saving(tf.keras.optimizers.Optimizer):
 
     def _numbers(self) -> dict[str, dict[str, float]]:
         """What `_continue_from` takes: of all coefficients, by name."""
-        self._share_rate()  # what was set since the last step
         read = tf.keras.backend.get_value
         fixed = [key for key in self._coefficients if key not in self._scales]
         return {

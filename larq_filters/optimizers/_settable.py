@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 from larq_filters.optimizers._partition import short_name
@@ -58,16 +59,28 @@ def refuse(variable: tf.Variable, name: str, reason: str) -> None:
 def mark(variable: tf.Variable) -> tf.Variable:
     """A variable that becomes 1 when somebody assigns to the other, even the value it has already.
 
-    `write` does not count, and neither does restoring a checkpoint.
+    `write` does not count, and neither does restoring a checkpoint. Before the first step it is −1.
     """
-    is_set, assign = make("is_set", 0.0, variable.dtype), variable.assign
+    is_set = make("is_set", -1.0, variable.dtype)
+    on_assign(variable, lambda value: is_set.assign(1.0))
+    return is_set
 
-    def marked(value: Any, *args: Any, **kwargs: Any) -> Any:
-        is_set.assign(1.0)
+
+def on_assign(variable: tf.Variable, act: Callable[[Any], Any]) -> None:
+    """Calls a function with what somebody assigns to a variable, before that; not of `write`."""
+    assign = variable.assign
+
+    def assign_and_act(value: Any, *args: Any, **kwargs: Any) -> Any:
+        act(value)
         return assign(value, *args, **kwargs)
 
-    vars(variable)["assign"] = marked
-    return is_set
+    vars(variable)["assign"] = assign_and_act
+    vars(variable)["assign_add"] = lambda delta, *args, **kwargs: assign_and_act(
+        variable + delta, *args, **kwargs
+    )
+    vars(variable)["assign_sub"] = lambda delta, *args, **kwargs: assign_and_act(
+        variable - delta, *args, **kwargs
+    )
 
 
 def write(variable: tf.Variable, value: Any) -> None:

@@ -1,6 +1,6 @@
 """One learning rate of several filters, for Keras' callbacks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from larq_filters.optimizers import _settable
@@ -15,42 +15,37 @@ class SharedRate:
     had before, and one that is not 0 stays.
 
     Args:
-        values: The learning rate of each filter, by the coefficient's name.
+        rates: Returns the variables of the filters' learning rates, by the coefficient's name: of
+            all filters at first, and then of those that train something.
         dtype: Of the variable.
     """
 
-    def __init__(self, values: Mapping[str, Any], dtype: str) -> None:
-        first = next(iter(values.values()))
-        self.variable, self._written = (
-            _settable.make("learning_rate", first, dtype) for _ in range(2)
-        )
+    def __init__(self, rates: Callable[[], Mapping[str, tf.Variable]], dtype: str) -> None:
+        self._rates = rates
+        first, *_ = rates().values()
+        self.variable = _settable.make("learning_rate", first, dtype)
         self._last = {  # when they were not set to 0
-            key: _settable.make(f"{key}_last", value, dtype) for key, value in values.items()
+            key: _settable.make(f"{key}_last", rate, dtype) for key, rate in rates().items()
         }
+        _settable.on_assign(self.variable, self._share)
 
-    def is_set(self) -> tf.Tensor:
-        """Whether it is another than was last written to it."""
-        rate, written = map(tf.convert_to_tensor, (self.variable, self._written))
-        return tf.abs(rate - written) > 1e-6 * tf.abs(written)
+    def tell(self) -> None:
+        """Shows the first filter's rate."""
+        first, *_ = self._rates().values()
+        _settable.write(self.variable, first)
 
-    def tell(self, rate: tf.Variable) -> None:
-        """Shows a rate."""
-        for variable in (self.variable, self._written):
-            variable.assign(rate)
-
-    def share(self, coefficients: Mapping[str, tf.Variable], keys: Sequence[str]) -> None:
-        """Scales the rates of these names, of which the first is the one that is shown."""
-        rate, is_set = tf.convert_to_tensor(self.variable), self.is_set()
-        values = {key: tf.convert_to_tensor(coefficients[key]) for key in keys}
-        now = values[keys[0]]  # also if restored
-        ends = is_set & (rate == 0.0) & (now != 0.0)
+    def _share(self, rate: Any) -> None:
+        rate = tf.cast(rate, self.variable.dtype)
+        rates = self._rates()
+        first, *_ = rates
+        values = {key: tf.convert_to_tensor(variable) for key, variable in rates.items()}
+        now = values[first]
+        ends = (rate == 0.0) & (now != 0.0)
         for key, value in values.items():
             self._last[key].assign(tf.where(ends, value, self._last[key]))
         for key, value in values.items():
             factor = tf.math.divide_no_nan(rate, now)
-            part = tf.math.divide_no_nan(self._last[key], self._last[keys[0]])
-            part = tf.ones_like(part) if key == keys[0] else part
+            part = tf.math.divide_no_nan(self._last[key], self._last[first])
+            part = tf.ones_like(part) if key == first else part
             begun = tf.where(value == 0.0, part * rate, value)
-            scaled = tf.where(now == 0.0, begun, factor * value)
-            _settable.write(coefficients[key], tf.where(is_set, scaled, value))
-        self._written.assign(rate)
+            rates[key].assign(tf.where(now == 0.0, begun, factor * value))
