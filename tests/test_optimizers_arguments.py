@@ -597,6 +597,7 @@ BAD = {
         TypeError,
         "give real_optimizer.",
     ),
+    "misspelt": (lambda: FilteredFlip(decay_step=3), TypeError, "give decay_steps."),
     "τ by name": (lambda: FilteredFlip(tau=1e-6), TypeError, "give threshold."),
     "legacy": (
         lambda: FilteredFlip(real_optimizer=keras.optimizers.legacy.Adam()),

@@ -1,5 +1,7 @@
 """What FilteredFlip is made with: checks of its arguments; each error names the way out."""
 
+import difflib
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -147,8 +149,14 @@ def seed(value: Any) -> int:
     return whole_number("seed", value, below=2**32, meaning=meaning)
 
 
-def no_magnitude(kwargs: Mapping[str, Any]) -> None:
-    """Refuses arguments of Keras optimizers that binary weights lack, and translates them."""
+def no_magnitude(kwargs: Mapping[str, Any], optimizer: type[Any]) -> None:
+    """Refuses arguments of Keras optimizers that binary weights lack, and translates them.
+
+    Args:
+        kwargs: The arguments that the optimizer does not know.
+        optimizer: The optimizer, among whose arguments one that was misspelt is looked for.
+    """
+    known = inspect.signature(optimizer).parameters
     for name, value in kwargs.items():
         if name in _OTHER_NAMES:
             raise TypeError(
@@ -161,6 +169,8 @@ def no_magnitude(kwargs: Mapping[str, Any]) -> None:
                 f"FilteredFlip has no `{name}`: {reason}. For the real variables, set it on "
                 f"`real_optimizer`. Received: {name}={value}"
             )
+        for meant in difflib.get_close_matches(name, known, n=1, cutoff=0.75):
+            raise TypeError(f"FilteredFlip has no `{name}`: give {meant}. Received: {name}={value}")
 
 
 def strategy(strategy: tf.distribute.Strategy) -> None:

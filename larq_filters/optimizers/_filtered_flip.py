@@ -157,7 +157,7 @@ class FilteredFlip(Kept, Saving, tf.keras.optimizers.Optimizer):
         jit_compile: bool | None = None,
         **kwargs: Any,
     ) -> None:
-        _arguments.no_magnitude(kwargs)
+        _arguments.no_magnitude(kwargs, FilteredFlip)
         ratio = _short_form.flip_ratio_of(flip_ratio, alpha, decay_steps)
         filters = _short_form.filters_of(filter, alpha, gamma, decay_steps, ratio)
         super().__init__(
