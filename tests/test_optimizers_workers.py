@@ -289,19 +289,22 @@ class Cluster:
 def test_parameter_servers_outlive_their_coordinator_and_a_worker(tmp_path):
     """The next coordinator goes on after the last epoch that was saved, with all it had then."""
     with Cluster(tmp_path) as cluster:
+        hold = tmp_path / "hold"
+        hold.write_text("3")
         coordinator = cluster.start("first")
-        cluster.wait_for_notes("first", 4)  # two epochs are saved, a third may be
+        cluster.wait_for_notes("first", 4)  # two epochs are saved, and it waits in the third
         coordinator.kill()
         coordinator.wait()
         begin, *ends = cluster.notes("first")
-        assert begin[:2] == ("begin", "0") and 3 <= len(ends) < 12
+        assert begin[:2] == ("begin", "0") and len(ends) == 3
+        hold.write_text("8")
         coordinator = cluster.start("second")
         cluster.wait_for_notes("second", 2)
         cluster.worker.kill()
         cluster.worker.wait()
-        assert coordinator.poll() is None
+        hold.unlink()
         assert coordinator.wait(300) == 0
-        (_, steps, fingerprint), *rest = cluster.notes("second")
-        assert ("end", steps, fingerprint) in ends[1:]
+        (_, *saved), *rest = cluster.notes("second")
+        assert ("end", *saved) == ends[1]
         # What a worker had not finished is done again by another.
-        assert len(rest) == 12 - int(steps) / 30 and int(rest[-1][1]) >= 360
+        assert len(rest) == 10 and int(rest[-1][1]) >= 360

@@ -4,15 +4,18 @@
     python cluster.py FOLDER
 
 FOLDER/cluster.json says where all are. The coordinator backs up in FOLDER every epoch, and prints
-what it begins with, and what each epoch ends with: steps, and a fingerprint of all variables.
+what it begins with, and what each epoch ends with: steps, and a fingerprint of all variables. While
+there is a file FOLDER/hold, it waits after the epoch of its own whose number is in it.
 """
 
 import hashlib
+import itertools
 import json
 import os
 import pathlib
 import sys
 import threading
+import time
 
 import larq_filters as lqf  # noqa: F401  (before TensorFlow's Keras is touched: selects Keras 2)
 
@@ -22,7 +25,15 @@ import tensorflow as tf
 EPOCHS = 12
 
 
+def hold(epochs):
+    path = folder / "hold"
+    while path.exists() and epochs >= int(path.read_text()):
+        time.sleep(0.05)
+
+
 def make_callbacks(model):
+    ended = itertools.count(1)
+
     def note(what):
         digest = hashlib.sha256()
         for variable in [*model.weights, *model.optimizer.variables]:
@@ -34,6 +45,7 @@ def make_callbacks(model):
     on = tf.keras.callbacks.LambdaCallback
     return [
         on(on_epoch_end=lambda epoch, logs: note("end")),  # before it is backed up
+        on(on_epoch_end=lambda epoch, logs: hold(next(ended))),
         tf.keras.callbacks.BackupAndRestore(str(folder / "backup"), delete_checkpoint=False),
         on(on_train_begin=lambda logs: note("begin")),  # after it was restored
     ]
