@@ -8,6 +8,7 @@ what it begins with, and what each epoch ends with: steps, and a fingerprint of 
 there is a file FOLDER/hold, it waits after the epoch of its own whose number is in it.
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -26,9 +27,9 @@ EPOCHS = 12
 
 
 def hold(epochs):
-    path = folder / "hold"
-    while path.exists() and epochs >= int(path.read_text()):
-        time.sleep(0.05)
+    with contextlib.suppress(FileNotFoundError):  # it may be gone at any moment
+        while epochs >= int((folder / "hold").read_text()):
+            time.sleep(0.05)
 
 
 def make_callbacks(model):
