@@ -150,13 +150,13 @@ def seed(value: Any) -> int:
 
 
 def no_magnitude(kwargs: Mapping[str, Any], optimizer: type[Any]) -> None:
-    """Refuses arguments of Keras optimizers that binary weights lack, and translates them.
+    """Refuses arguments that are misspelt, or of Keras optimizers, and says what to give instead.
 
     Args:
         kwargs: The arguments that the optimizer does not know.
         optimizer: The optimizer, among whose arguments one that was misspelt is looked for.
     """
-    known = inspect.signature(optimizer).parameters
+    known = inspect.signature(optimizer).parameters.keys() - {"kwargs"}
     for name, value in kwargs.items():
         if name in _OTHER_NAMES:
             raise TypeError(
